@@ -1,0 +1,17 @@
+// A port that was free a moment ago, for what can't listen on port 0 itself.
+import { createServer } from 'node:net'
+
+/** A free TCP port of the loopback interface. Another process may take it before the caller does. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address()
+      server.close(() => {
+        if (address === null || typeof address === 'string') reject(new Error('no port was given'))
+        else resolve(address.port)
+      })
+    })
+  })
+}
