@@ -11,6 +11,8 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
 const CHECKOUT = dirname(dirname(fileURLToPath(import.meta.url)))
+/** Compiled sources, so that a second start needs neither compiler nor type stripper: half the time, 30 MB less. */
+const COMPILE_CACHE = join(CHECKOUT, 'node_modules', '.cache', 'millrace')
 const TOOLS = {
   tap: 'node_modules/tap/dist/esm/run.mjs',
   biome: 'node_modules/@biomejs/biome/bin/biome',
@@ -55,7 +57,7 @@ async function run(node, target, args) {
   const options = tool === null ? ['--import', guard] : []
   const child = spawn(node, [...options, join(CHECKOUT, tool ?? target), ...args], {
     cwd: CHECKOUT,
-    env: environmentFor(node),
+    env: { NODE_COMPILE_CACHE: COMPILE_CACHE, ...environmentFor(node) },
     stdio: ['inherit', 'inherit', 'inherit', tool === null ? 'pipe' : 'ignore'],
     detached: process.platform !== 'win32'
   })

@@ -13,6 +13,7 @@ import { AppError, codeOf, messageOf } from '../../shared/errors.ts'
 import type { Log } from '../../shared/log.ts'
 import { guardSocket } from '../../shared/mqtt/guard.ts'
 import { createReadGate } from '../../shared/mqtt/read-gate.ts'
+import { pause } from '../../shared/retry.ts'
 import type { DoorState } from '../../shared/status.ts'
 import type { Intake } from '../intake.ts'
 import { messageDigest } from '../packets.ts'
@@ -24,11 +25,15 @@ export type BrokerDoor = {
   port: number
   state(): DoorState
   figures(): { connections: number; refusedConnections: number }
+  /** Takes nothing more, answers what was taken, and disconnects. */
   close(): Promise<void>
 }
 
 /** A subscriber that doesn't read for this long is cut: it must not hold up the others. */
 const DRAIN_TIMEOUT_MS = 5_000
+/** How long closing waits for the answers to what was taken. */
+const LAST_ANSWERS_MS = 2_000
+const POLL_MS = 10
 const MAX_CONNECTIONS = 10_000
 const MAX_CLIENT_ID_LENGTH = 256
 
@@ -44,6 +49,8 @@ export async function openBrokerDoor(options: {
   const sockets = new Set<Socket>()
   const pressures = new WeakMap<object, Pressure>()
   let messages = 0
+  /** Publishes whose records are on their way to the disk. */
+  let waiting = 0
   let refusedConnections = 0
 
   const broker = new Aedes({
@@ -78,13 +85,23 @@ export async function openBrokerDoor(options: {
       intake.take({ topic, payload, qos, replayed: false, packet: null }, () => undefined)
       return callback(null)
     }
-    const done = pressures.get(client.conn)?.hold(payload.length, callback) ?? callback
+    waiting += 1
+    const done = pressureOf(client).hold(payload.length, (error: AppError | null) => {
+      waiting -= 1
+      callback(error)
+    })
     const id =
       qos === 2 && packet.messageId !== undefined
         ? { client: keyOf(client), packet: packet.messageId, digest: messageDigest(topic, payload) }
         : null
     if (id === null) intake.take({ topic, payload, qos, replayed: false, packet: null }, done)
     else packets.enter(id, (stored) => intake.take({ topic, payload, qos, replayed: false, packet: id }, stored), done)
+  }
+
+  function pressureOf(client: Client): Pressure {
+    const pressure = pressures.get(client.conn)
+    if (pressure === undefined) throw new Error('a client without a socket of this door')
+    return pressure
   }
 
   intake.onRelief(() => {
@@ -123,6 +140,10 @@ export async function openBrokerDoor(options: {
     figures: () => ({ connections: sockets.size, refusedConnections }),
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+      for (const socket of sockets) pressures.get(socket)?.stop()
+      // What was taken is acknowledged: it would be sent again, and what has no time of its own be stored twice.
+      for (let waited = 0; waiting > 0 && waited < LAST_ANSWERS_MS; waited += POLL_MS) await pause(POLL_MS)
+      await pause(0)
       await new Promise<void>((resolve) => broker.close(() => resolve()))
       for (const socket of sockets) socket.destroy()
       await closed

@@ -11,14 +11,18 @@ export type Pressure = {
   hold<Answer>(bytes: number, done: (answer: Answer) => void): (answer: Answer) => void
   /** The intake can take more again. */
   relieve(): void
+  /** Nothing more is read. */
+  stop(): void
 }
 
 export function createPressure(gate: ReadGate, intake: Pick<Intake, 'isSaturated'>): Pressure {
   let messages = 0
   let heldBytes = 0
+  let stopped = false
 
   function settle(): void {
-    if (messages >= MAX_MESSAGES || heldBytes >= MAX_BYTES || (messages > 0 && intake.isSaturated())) gate.shut()
+    if (stopped || messages >= MAX_MESSAGES || heldBytes >= MAX_BYTES || (messages > 0 && intake.isSaturated()))
+      gate.shut()
     else gate.open()
   }
 
@@ -34,6 +38,10 @@ export function createPressure(gate: ReadGate, intake: Pick<Intake, 'isSaturated
         settle()
       }
     },
-    relieve: settle
+    relieve: settle,
+    stop() {
+      stopped = true
+      settle()
+    }
   }
 }

@@ -296,7 +296,10 @@ export function startUplink(options: {
       tellBuffer()
       if (state.phase === 'connected') {
         const status = { ...offlineStatus(gateway), problems: ['offline: stopped'] }
-        const farewell = connection.publish(topicOf(gateway, 'status'), JSON.stringify(status), { qos: 1, retain: true })
+        const farewell = connection.publish(topicOf(gateway, 'status'), JSON.stringify(status), {
+          qos: 1,
+          retain: true
+        })
         await Promise.race([farewell.catch(ignoreLost), pause(FAREWELL_MS)])
       }
       await connection.close()

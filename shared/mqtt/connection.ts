@@ -9,7 +9,7 @@
 import type { IConnackPacket, IDisconnectPacket, ISubackPacket, Packet } from 'mqtt-packet'
 import { AppError, messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
-import { createBackoff } from '../retry.ts'
+import { createBackoff, pause } from '../retry.ts'
 import { parseAddress } from './address.ts'
 import { createInbox } from './inbox.ts'
 import type { Delivery, Done, IncomingIds } from './inbox.ts'
@@ -93,6 +93,7 @@ const MAX_PACKET_BYTES = 2 ** 20
 const KEEP_ALIVE_S = 30
 const CONNECT_TIMEOUT_MS = 10_000
 const CLOSE_TIMEOUT_MS = 1_000
+const DRAIN_TIMEOUT_MS = 2_000
 const RETRY = { baseMs: 500, capMs: 30_000 }
 /** A connection that lasted so long ends a series of tries. */
 const STABLE_MS = 10_000
@@ -317,12 +318,21 @@ export function openConnection(options: ConnectionOptions): MqttConnection {
   }
 
   function finishClosing(): void {
+    if (state.phase === 'closed') return
     setState({ phase: 'closed' })
     closing?.resolve()
   }
 
   // In a turn of its own, so that the owner has what it opened when the first state is reported.
   retryTimer = setTimeout(connect, 0)
+
+  /** What was taken is acknowledged first, within a time: it would come again, and what has no time of its own be stored twice. */
+  async function takeLeave(): Promise<void> {
+    await Promise.race([inbox.drain(), pause(DRAIN_TIMEOUT_MS)])
+    if (link === null) return finishClosing()
+    link.send({ cmd: 'disconnect' })
+    link.end('closed', CLOSE_TIMEOUT_MS)
+  }
 
   return {
     publish: outbox.publish,
@@ -334,11 +344,7 @@ export function openConnection(options: ConnectionOptions): MqttConnection {
       if (retryTimer !== null) clearTimeout(retryTimer)
       if (link === null) finishClosing()
       else if (connectedAtMs === null) link.destroy('closed')
-      else {
-        inbox.flush()
-        link.send({ cmd: 'disconnect' })
-        link.end('closed', CLOSE_TIMEOUT_MS)
-      }
+      else void takeLeave()
       return closing.promise
     }
   }

@@ -65,6 +65,8 @@ export type Inbox = {
   pubrel(packetId: number): void
   /** Writes the acknowledgements that are ready. */
   flush(): void
+  /** Takes nothing more; resolves when all that was taken is acknowledged, or the connection is gone. */
+  drain(): Promise<void>
   /** Deliveries with the owner, or ready and waiting for an earlier one. */
   held(): number
 }
@@ -107,6 +109,8 @@ export function createInbox(options: InboxOptions): Inbox {
   /** The session that the owner's ids belong to is gone. */
   let idsAreStale = false
   let onDrained: (() => void) | null = null
+  /** Nothing more is taken; called when the hand is empty. */
+  let onEmpty: (() => void) | null = null
 
   function isFull(): boolean {
     return heldCount >= options.receiveMaximum || heldBytes >= options.maxHeldBytes
@@ -208,6 +212,7 @@ export function createInbox(options: InboxOptions): Inbox {
       }
       if (bytes.length > 0) link.sendBytes(bytes)
     }
+    if (onEmpty !== null) return head === queue.length ? onEmpty() : undefined
     unpark(link)
   }
 
@@ -245,6 +250,7 @@ export function createInbox(options: InboxOptions): Inbox {
     },
     detach() {
       link = null
+      onEmpty?.()
       for (const entry of queue.slice(head)) {
         if (entry.handed && !entry.settled) leftovers.add(entry)
         else forget(entry)
@@ -258,7 +264,7 @@ export function createInbox(options: InboxOptions): Inbox {
       paused = false
     },
     publish(packet) {
-      if (link === null) return
+      if (link === null || onEmpty !== null) return
       if (parked.length === 0 && !isFull()) return take(packet, link)
       parked.push(packet)
       parkedBytes += packet.payload.length
@@ -282,6 +288,14 @@ export function createInbox(options: InboxOptions): Inbox {
       else options.incoming.release(packetId, finish)
     },
     flush,
+    drain() {
+      parked = []
+      return new Promise<void>((resolve) => {
+        onEmpty = resolve
+        if (link === null) resolve()
+        else flush()
+      })
+    },
     held: () => heldCount
   }
 }
