@@ -56,6 +56,7 @@ const DRAIN_TIMEOUT_MS = 5_000
 const CONNECT_TIMEOUT_MS = 10_000
 /** Visible ASCII without the characters that filters use. */
 const CLIENT_ID = /^[!"$-*,-.0-~]{1,128}$/
+const LOOPBACK = /^(?:localhost|127\.[\d.]+|::1)$/
 /** Where batches go that are let go: nobody may subscribe to it. */
 const NOWHERE = 'millrace/let-go'
 /** What a gateway may read, its own or another's; batches are the bridge's alone. */
@@ -118,8 +119,12 @@ export async function openBroker(options: {
       return packet
     }
   })
-  broker.on('connectionError', (_client, error) => log.debug({ reason: error.message }, 'a connection failed before CONNECT'))
-  broker.on('clientError', (client, error) => log.info({ client: client.id, reason: error.message }, 'a client was cut off'))
+  broker.on('connectionError', (_client, error) =>
+    log.debug({ reason: error.message }, 'a connection failed before CONNECT')
+  )
+  broker.on('clientError', (client, error) =>
+    log.info({ client: client.id, reason: error.message }, 'a client was cut off')
+  )
   broker.on('subscribe', (subscriptions: Subscription[], client) => {
     if (own.has(client) && subscriptions.some(({ topic }) => topic === filterOf('batch'))) gate.setReceiver(client)
   })
@@ -132,7 +137,11 @@ export async function openBroker(options: {
   })
   await broker.listen()
 
-  function authorizePublish(client: Client | null, packet: PublishPacket, callback: (error?: Error | null) => void): void {
+  function authorizePublish(
+    client: Client | null,
+    packet: PublishPacket,
+    callback: (error?: Error | null) => void
+  ): void {
     if (client === null) return callback(null)
     const channel = parseTopic(packet.topic)?.channel ?? null
     const refusal = own.has(client) ? refusalOfOwn(channel) : refusalOf(channel, packet)
@@ -176,6 +185,8 @@ export async function openBroker(options: {
     throw error
   })
   log.info({ host: options.host, port }, 'broker listens')
+  if (!LOOPBACK.test(options.host))
+    log.warn({ host: options.host }, 'the broker asks gateways for no login: mind who reaches it')
 
   async function end(): Promise<void> {
     gate.close()

@@ -74,7 +74,9 @@ export type BridgeSettings = {
 }
 
 /** @throws AppError `config_invalid` with one line for each problem. */
-export function readBridgeSettings(env: Environment): BridgeSettings & { log: { level: LogLevel; file: string | null } } {
+export function readBridgeSettings(
+  env: Environment
+): BridgeSettings & { log: { level: LogLevel; file: string | null } } {
   const config = readConfig(bridgeConfig, env)
   return {
     brokerUrl: config.BRIDGE_BROKER_URL ?? null,

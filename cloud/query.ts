@@ -33,7 +33,10 @@ export async function look<T>(source: QuerySource, work: (client: Client) => Pro
     return await database.withClient(work)
   } catch (error) {
     if (sqlstateOf(error) === NO_TABLE) {
-      throw new AppError('schema_missing', 'the database has no tables yet', { hint: 'run npm run migrate', cause: error })
+      throw new AppError('schema_missing', 'the database has no tables yet', {
+        hint: 'run npm run migrate',
+        cause: error
+      })
     }
     if (source.databaseUrl === null && error instanceof AppError && error.code === 'database_unreachable') {
       const hint = 'the demo does not seem to run: start it with npm start, or set DATABASE_URL'

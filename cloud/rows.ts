@@ -31,7 +31,9 @@ await runCommand('rows', USAGE, async () => {
     }
   })
   const limit = limitOf(values.limit)
-  const rows = await look(readQuerySource(process.env), (client) => newestReadings(client, { sensors: values.sensor, limit }))
+  const rows = await look(readQuerySource(process.env), (client) =>
+    newestReadings(client, { sensors: values.sensor, limit })
+  )
   if (values.json) return `${JSON.stringify(rows, null, 2)}\n`
   if (rows.length > 0) return formatTable(COLUMNS, rows)
   return values.sensor.length === 0 ? 'no readings yet\n' : `no readings of ${values.sensor.join(', ')}\n`

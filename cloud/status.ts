@@ -104,7 +104,9 @@ export function createReporter(parts: BridgeParts): StatusReporter {
       const notReady = [
         ...databaseProblem(database),
         ...connectionProblem(connection, parts.brokerAddress),
-        ...(writer?.held ? [`ingest is held since ${writer.held.since}: ${writer.held.message}; ${writer.held.hint}`] : [])
+        ...(writer?.held
+          ? [`ingest is held since ${writer.held.since}: ${writer.held.message}; ${writer.held.hint}`]
+          : [])
       ]
       if (notReady.length === 0 && ingest === null) notReady.push('ingest is starting')
       const gateways = reportGateways({ heard: parts.gateways.heard(), compared, ledger, nowMs })
@@ -193,7 +195,9 @@ function describe(connection: ConnectionState): string {
   switch (connection.phase) {
     case 'connected': {
       const refused = connection.refusedFilters[0]
-      return refused === undefined ? 'subscribing' : `it refuses the subscription to ${refused.filter}: ${refused.reason}`
+      return refused === undefined
+        ? 'subscribing'
+        : `it refuses the subscription to ${refused.filter}: ${refused.reason}`
     }
     case 'disconnected':
     case 'refused':

@@ -55,11 +55,17 @@ export function buildApp({ report, policies, log }: AppParts): FastifyInstance {
   })
   app.addHook('onResponse', async (request, reply) => {
     const tookMs = Math.round(reply.elapsedTime)
-    request.log.debug({ method: request.method, url: request.url, status: reply.statusCode, tookMs }, 'request answered')
+    request.log.debug(
+      { method: request.method, url: request.url, status: reply.statusCode, tookMs },
+      'request answered'
+    )
   })
   app.setNotFoundHandler((_request, reply) => {
     reply.code(404)
-    return reply.send({ error: 'not_found', message: 'there is /, /health, /health/live, /health/ready, /health/db and /metrics' })
+    return reply.send({
+      error: 'not_found',
+      message: 'there is /, /health, /health/live, /health/ready, /health/db and /metrics'
+    })
   })
   app.setErrorHandler((error: FastifyError, request, reply) => {
     const status = error.statusCode ?? 500
@@ -67,7 +73,9 @@ export function buildApp({ report, policies, log }: AppParts): FastifyInstance {
       return reply.code(status).send({ error: 'bad_request', message: error.message })
     }
     request.log.error({ err: error, url: request.url }, 'a request failed')
-    return reply.code(500).send({ error: 'internal', message: `the request failed; the log says why under ${request.id}` })
+    return reply
+      .code(500)
+      .send({ error: 'internal', message: `the request failed; the log says why under ${request.id}` })
   })
 
   healthRoute(app, report)

@@ -19,7 +19,10 @@ function labelled(label: string, values: Record<string, number>): Sample[] {
 
 function snakeCase(values: Record<string, number>): Record<string, number> {
   return Object.fromEntries(
-    Object.entries(values).map(([name, value]) => [name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), value])
+    Object.entries(values).map(([name, value]) => [
+      name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+      value
+    ])
   )
 }
 
@@ -85,20 +88,32 @@ const GAUGES: Metric[] = [
     of: ({ status }) => one({ ok: 2, degraded: 1, failing: 0 }[status])
   },
   { name: 'ready', help: '1 when batches become rows', of: ({ ready }) => one(ready) },
-  { name: 'problems', help: 'Problems shown on /health', of: ({ problems, notReady }) => one(problems.length + notReady.length) },
+  {
+    name: 'problems',
+    help: 'Problems shown on /health',
+    of: ({ problems, notReady }) => one(problems.length + notReady.length)
+  },
   { name: 'database_up', help: '1 when the database answers', of: ({ database }) => one(database.state === 'up') },
   {
     name: 'schema_current',
     help: '1 when all migrations of this program are applied',
     of: ({ database }) => one(database.schema?.state === 'current')
   },
-  { name: 'broker_up', help: '1 when connected to the broker and subscribed', of: ({ broker }) => one(broker.state === 'up') },
+  {
+    name: 'broker_up',
+    help: '1 when connected to the broker and subscribed',
+    of: ({ broker }) => one(broker.state === 'up')
+  },
   {
     name: 'broker_connections',
     help: 'Open connections to the embedded broker',
     of: ({ broker }) => one(broker.figures?.connections)
   },
-  { name: 'ingest_held', help: '1 while the database takes no records', of: ({ ingest }) => one(ingest.state === 'held') },
+  {
+    name: 'ingest_held',
+    help: '1 while the database takes no records',
+    of: ({ ingest }) => one(ingest.state === 'held')
+  },
   { name: 'held_batches', help: 'Batches taken and not yet answered', of: ({ ingest }) => one(ingest.heldBatches) },
   {
     name: 'waiting_batches',
@@ -129,7 +144,10 @@ const GAUGES: Metric[] = [
     name: 'gateways_unbalanced',
     help: 'Gateways whose acknowledged records the ledger lacks, or whose own sums don’t add up',
     of: ({ gateways }) =>
-      one(gateways.filter(({ balances }) => balances.some(({ state }) => state === 'missing' || state === 'unequal')).length)
+      one(
+        gateways.filter(({ balances }) => balances.some(({ state }) => state === 'missing' || state === 'unequal'))
+          .length
+      )
   },
   {
     name: 'backlog_records',
@@ -141,7 +159,11 @@ const GAUGES: Metric[] = [
     help: 'Age of the oldest record that an edge has and the cloud has not',
     of: ({ gateways }) => one(Math.max(0, ...gateways.map(({ lagS }) => lagS ?? 0)))
   },
-  { name: 'dead_letters_open', help: 'Dead letters that nobody has settled', of: ({ deadLettersOpen }) => one(deadLettersOpen) },
+  {
+    name: 'dead_letters_open',
+    help: 'Dead letters that nobody has settled',
+    of: ({ deadLettersOpen }) => one(deadLettersOpen)
+  },
   {
     name: 'process_resident_memory_bytes',
     help: 'Resident memory of the process',
@@ -173,7 +195,10 @@ export function metricsRoute(app: FastifyInstance, report: () => BridgeReport): 
     labelNames: labels,
     registers: [registry]
   })
-  const counters = [...COUNTERS, ...PROCESS_COUNTERS].map((metric) => ({ metric, counter: new Counter(shapeOf(metric)) }))
+  const counters = [...COUNTERS, ...PROCESS_COUNTERS].map((metric) => ({
+    metric,
+    counter: new Counter(shapeOf(metric))
+  }))
   const gauges = GAUGES.map((metric) => ({ metric, gauge: new Gauge(shapeOf(metric)) }))
 
   app.get('/metrics', async (request, reply) => {

@@ -20,7 +20,11 @@ export type Balance = {
   state: 'balanced' | 'in flight' | 'missing' | 'unequal' | 'unknown'
 }
 
-export function balanceOf(edge: EpochSums | null, ledger: LaneRow | null, names: { epoch: string; lane: EpochSums['lane'] }): Balance {
+export function balanceOf(
+  edge: EpochSums | null,
+  ledger: LaneRow | null,
+  names: { epoch: string; lane: EpochSums['lane'] }
+): Balance {
   const { stored = 0, duplicates = 0, dead_lettered: deadLettered = 0, evicted = 0 } = ledger ?? {}
   const acknowledged = stored + duplicates + deadLettered
   const base = { ...names, ledger: { acknowledged, stored, duplicates, deadLettered, evicted } }

@@ -137,7 +137,12 @@ async function readPolicies(client: Client): Promise<SetPolicies> {
       AND hypertable_name = 'sensor_readings'
       AND proc_name IN ('policy_compression', 'policy_retention')
   `)
-  const days = new Map(z.array(policyRow).parse(rows).map((row) => [row.proc_name, row.days]))
+  const days = new Map(
+    z
+      .array(policyRow)
+      .parse(rows)
+      .map((row) => [row.proc_name, row.days])
+  )
   return {
     retentionDays: days.get('policy_retention') ?? null,
     compressAfterDays: days.get('policy_compression') ?? null

@@ -22,7 +22,13 @@ export type HeardGateway = {
   receivedAtMs: number
 }
 
-export type GatewayCounts = { received: number; unreadable: number; wrongGateway: number; tooLarge: number; tooMany: number }
+export type GatewayCounts = {
+  received: number
+  unreadable: number
+  wrongGateway: number
+  tooLarge: number
+  tooMany: number
+}
 
 export type GatewayWatch = {
   heard(): ReadonlyMap<string, HeardGateway>

@@ -25,7 +25,8 @@ export type Flight = {
 }
 
 const FIRST_TIMEOUT_MS = 5_000
-const TIMEOUT_CAP_MS = 120_000
+/** A batch that was lost on its way is sent again within this time once all is well, unless the link itself is slower. */
+const TIMEOUT_CAP_MS = 30_000
 const ROUND_TRIPS = 3
 
 type Entry = { batch: OutgoingBatch; sentMs: number; dueMs: number; tries: number }
@@ -40,7 +41,7 @@ export function createFlight(options: { maxWindow: number; clockMs: () => number
 
   function timeoutMs(tries: number): number {
     const baseMs = Math.max(FIRST_TIMEOUT_MS, roundTripMs * ROUND_TRIPS)
-    return Math.min(TIMEOUT_CAP_MS, baseMs + options.random() * baseMs * (2 ** tries - 1))
+    return Math.max(baseMs, Math.min(TIMEOUT_CAP_MS, baseMs + options.random() * baseMs * (2 ** tries - 1)))
   }
 
   function again(entry: Entry): OutgoingBatch {

@@ -11,6 +11,7 @@ import { startPostgres } from '../../demo/postgres.ts'
 import { silentLog } from '../../shared/log.ts'
 import type { EpochSums } from '../../shared/status.ts'
 import { filterOf, topicOf } from '../../shared/topics.ts'
+import { startAedes } from '../helpers/aedes-broker.ts'
 import { createChain, ramp } from '../helpers/batches.ts'
 import { connectGateway, migrateDatabase, startTestBridge, whenReady } from '../helpers/bridge.ts'
 import type { TestBridge } from '../helpers/bridge.ts'
@@ -39,7 +40,16 @@ async function readyBridge(t: Test, gateway = 'press-hall') {
 
 function sumsOf(epoch: string, acknowledged: number): EpochSums {
   const sums = { received: acknowledged, filtered: 0, duplicate: 0, accepted: acknowledged, rejected: 0, pending: 0 }
-  return { epoch, lane: 'readings', ...sums, evicted: 0, acknowledged, stored: acknowledged, cloudDuplicates: 0, deadLettered: 0 }
+  return {
+    epoch,
+    lane: 'readings',
+    ...sums,
+    evicted: 0,
+    acknowledged,
+    stored: acknowledged,
+    cloudDuplicates: 0,
+    deadLettered: 0
+  }
 }
 
 function gatewayOf(bridge: TestBridge, name: string) {
@@ -73,26 +83,38 @@ t.test('a bridge starts without its database and takes batches when it comes', a
   t.match(await gateway.send(createChain('press-hall').readings(ramp(3)).wire), { result: 'committed', stored: 3 })
 })
 
-t.test('without migrations the bridge is not ready and says what to run, and goes on by itself afterwards', async (t) => {
-  const { url } = await testDatabase(t)
-  const bridge = await startTestBridge(t, { databaseUrl: url })
-  await waitFor('the database to be looked at', () => bridge.report().database.schema)
-  const answer = await fetch(`${bridge.url}/health/ready`)
-  t.equal(answer.status, 503)
-  t.match(await answer.json(), { error: 'not_ready', message: /run npm run migrate/ })
-  await migrateDatabase(url)
-  await whenReady(bridge)
-  t.equal((await fetch(`${bridge.url}/health/ready`)).status, 200)
-})
+t.test(
+  'without migrations the bridge is not ready and says what to run, and goes on by itself afterwards',
+  async (t) => {
+    const { url } = await testDatabase(t)
+    const bridge = await startTestBridge(t, { databaseUrl: url })
+    await waitFor('the database to be looked at', () => bridge.report().database.schema)
+    const answer = await fetch(`${bridge.url}/health/ready`)
+    t.equal(answer.status, 503)
+    t.match(await answer.json(), { error: 'not_ready', message: /run npm run migrate/ })
+    await migrateDatabase(url)
+    await whenReady(bridge)
+    t.equal((await fetch(`${bridge.url}/health/ready`)).status, 200)
+  }
+)
 
 t.test('the sums of an edge are compared with the ledger', async (t) => {
   const { bridge, gateway } = await readyBridge(t)
   const chain = createChain('press-hall')
   await gateway.send(chain.readings(ramp(10)).wire)
-  await gateway.say({ epoch: chain.epoch, sums: [sumsOf(chain.epoch, 10)], backlog: { records: 4, bytes: 400, oldestS: 1.5 } })
+  await gateway.say({
+    epoch: chain.epoch,
+    sums: [sumsOf(chain.epoch, 10)],
+    backlog: { records: 4, bytes: 400, oldestS: 1.5 }
+  })
   const balance = () => gatewayOf(bridge, 'press-hall')?.balances[0]
   await waitFor('equal sums', () => balance()?.state === 'balanced')
-  t.match(gatewayOf(bridge, 'press-hall'), { state: 'online', backlog: { records: 4 }, deadLettersOpen: 0, alarm: null })
+  t.match(gatewayOf(bridge, 'press-hall'), {
+    state: 'online',
+    backlog: { records: 4 },
+    deadLettersOpen: 0,
+    alarm: null
+  })
   await gateway.send(chain.readings(ramp(5, { prefix: 'other' })).wire)
   await waitFor('an answer on its way', () => balance()?.state === 'in flight')
   t.equal(balance()?.difference, 5)
@@ -176,7 +198,14 @@ t.test('the embedded broker lets each publish what is its own', async (t) => {
     t.ok(client.connected, channel)
     await client.endAsync(true)
   }
-  for (const topic of [topicOf('press', 'ack'), topicOf('press', 'command'), '$SYS/x', 'plant/x', 'millrace/v1/Press/batch', 'millrace/let-go']) {
+  for (const topic of [
+    topicOf('press', 'ack'),
+    topicOf('press', 'command'),
+    '$SYS/x',
+    'plant/x',
+    'millrace/v1/Press/batch',
+    'millrace/let-go'
+  ]) {
     const client = await connectAsync(url, { reconnectPeriod: 0 })
     client.on('error', () => undefined)
     const closed = new Promise((resolve) => client.once('close', () => resolve(true)))
@@ -186,11 +215,22 @@ t.test('the embedded broker lets each publish what is its own', async (t) => {
   t.equal(broker.figures().refusedPublishes, 6)
   const reader = await connectAsync(url, { reconnectPeriod: 0 })
   t.teardown(() => reader.endAsync(true))
-  for (const filter of ['#', '$share/bridge/millrace/v1/+/batch', filterOf('batch'), topicOf('press', 'batch'), 'millrace/#', '$SYS/#', filterOf('ack')]) {
+  for (const filter of [
+    '#',
+    '$share/bridge/millrace/v1/+/batch',
+    filterOf('batch'),
+    topicOf('press', 'batch'),
+    'millrace/#',
+    '$SYS/#',
+    filterOf('ack')
+  ]) {
     await t.rejects(reader.subscribeAsync(filter), filter)
   }
   const granted = await reader.subscribeAsync([topicOf('press', 'ack'), filterOf('status')])
-  t.same(granted.map(({ qos }) => qos), [0, 0])
+  t.same(
+    granted.map(({ qos }) => qos),
+    [0, 0]
+  )
 })
 
 t.test('the bridge’s name at its broker is not to be had without the secret', async (t) => {
@@ -238,23 +278,75 @@ t.test('the broker holds batches back while the bridge has enough, and then lets
   t.equal(broker.figures().letGo, 0)
 })
 
-t.test('a gate without a receiver lets batches go after a while, and at once while nothing moves', (t) => {
+t.test('a batch that nobody takes is let go after a while, and at once while nothing moves', async (t) => {
   let clockMs = 0
-  const gate = createGate<{ name: string }>({ maxBatches: 1, maxBytes: 100, maxWaitingBytes: 10, clockMs: () => clockMs })
+  const gate = createGate<{ name: string }>({
+    maxBatches: 1,
+    maxBytes: 100,
+    maxWaitingBytes: 10,
+    clockMs: () => clockMs
+  })
+  t.teardown(gate.close)
   const outcomes: string[] = []
   const press = { name: 'press' }
-  const admit = (name: string, bytes: number) =>
-    gate.admit(press, new Uint8Array(bytes), (taken) => outcomes.push(`${name} ${taken}`))
-  admit('a', 8)
-  admit('b', 8)
-  t.same(outcomes, ['b false'], 'what would wait beyond the limit is let go at once')
-  gate.setReceiver({ name: 'bridge' })
-  t.same(outcomes, ['b false', 'a true'])
+  const bridge = { name: 'bridge' }
+  const admit = (name: string, payload = new Uint8Array(8)) => {
+    gate.admit(press, payload, (taken) => outcomes.push(`${name} ${taken ? 'passes' : 'let go'}`))
+    return payload
+  }
+  admit('a')
+  admit('b')
+  t.same(outcomes.splice(0), ['b let go'], 'what would wait beyond the limit is let go at once')
+  clockMs += 6_000
+  await waitFor('the first to be let go', () => outcomes.length > 0)
+  admit('c')
+  t.same(outcomes.splice(0), ['a let go', 'c let go'])
+  gate.setReceiver(bridge)
+  const taken = admit('d')
+  admit('e')
+  t.same(outcomes.splice(0), ['d passes'])
+  gate.sent(taken)
+  gate.answered()
+  t.same(outcomes.splice(0), ['e passes'], 'an answer makes room for one')
   gate.forget(press)
-  t.match(gate.figures(), { passing: 0, passingBytes: 0, waiting: 0, letGo: 1 })
-  clockMs += 1
-  gate.close()
-  t.end()
+  t.match(gate.figures(), { passing: 0, passingBytes: 0, waiting: 0, letGo: 3 })
+  gate.sent(admit('f'))
+  gate.setReceiver(null)
+  t.match(gate.figures(), { passing: 0, passingBytes: 0 }, 'what the receiver had goes with it')
+})
+
+t.test('a batch sent while the database is away is answered when it is back', async (t) => {
+  const port = await freePort()
+  const first = await startTestServer(t, { port })
+  await migrateDatabase(first.url)
+  const bridge = await startTestBridge(t, { databaseUrl: first.url })
+  await whenReady(bridge)
+  const gateway = await connectGateway(t, bridge.brokerUrl, 'press-hall')
+  await first.stop('immediate')
+  const answer = gateway.send(createChain('press-hall').readings(ramp(9)).wire)
+  await waitFor('the hold to be seen', () => bridge.report().ingest.state === 'held' && !bridge.report().ready)
+  t.match(bridge.report().notReady.join('\n'), /ingest is held since/)
+  t.equal(bridge.report().ingest.heldBatches, 1)
+  const again = await startPostgres({ dataDir: first.dataDir, port, settings: { fsync: 'off' } })
+  t.teardown(() => again.stop('immediate'))
+  t.match(await answer, { result: /committed|replay/, stored: 9 })
+  await whenReady(bridge)
+})
+
+t.test('a broker elsewhere is used like the embedded one, and waited for', async (t) => {
+  const { url } = await testDatabase(t)
+  await migrateDatabase(url)
+  const broker = await startAedes(t)
+  const bridge = await startTestBridge(t, { databaseUrl: url, brokerUrl: broker.url })
+  await whenReady(bridge)
+  t.equal(bridge.brokerPort, null)
+  t.match(bridge.report().broker, { kind: 'external', state: 'up', figures: null })
+  const gateway = await connectGateway(t, broker.url, 'press-hall')
+  t.match(await gateway.send(createChain('press-hall').readings(ramp(3)).wire), { result: 'committed', stored: 3 })
+  await broker.stop()
+  await waitFor('the loss to be seen', () => !bridge.report().ready)
+  t.match(bridge.report().notReady.join(), /^broker mqtt:\/\/127\.0\.0\.1:\d+: /)
+  t.equal(bridge.report().status, 'failing')
 })
 
 t.test('health says within seconds that PostgreSQL hangs, and never waits for it', async (t) => {
@@ -306,8 +398,14 @@ t.test('a port in use stops the start with the variable to set, and leaves nothi
       { log: silentLog(), onFatal: () => undefined }
     )
   const brokerPort = await freePort()
-  await t.rejects(start({ broker: bridge.brokerPort ?? 0, http: 0 }), { code: 'port_in_use', hint: /BRIDGE_BROKER_PORT/ })
-  await t.rejects(start({ broker: brokerPort, http: bridge.httpPort }), { code: 'port_in_use', hint: /BRIDGE_HTTP_PORT/ })
+  await t.rejects(start({ broker: bridge.brokerPort ?? 0, http: 0 }), {
+    code: 'port_in_use',
+    hint: /BRIDGE_BROKER_PORT/
+  })
+  await t.rejects(start({ broker: brokerPort, http: bridge.httpPort }), {
+    code: 'port_in_use',
+    hint: /BRIDGE_HTTP_PORT/
+  })
   const later = await openBroker({ host: '127.0.0.1', port: brokerPort, log: silentLog() })
   await later.close()
 })

@@ -94,7 +94,11 @@ t.test('rows and tasks say in one line what is wrong', async (t) => {
   const port = await freePort()
   const cases = [
     { args: [], env: {}, says: /no database to look at; set DATABASE_URL, or start the demo with npm start/ },
-    { args: [], env: { DATABASE_URL: `postgres://127.0.0.1:${port}/x` }, says: /no connection to .*ECONNREFUSED.*; check that/ },
+    {
+      args: [],
+      env: { DATABASE_URL: `postgres://127.0.0.1:${port}/x` },
+      says: /no connection to .*ECONNREFUSED.*; check that/
+    },
     { args: [], env: { DATABASE_URL: url }, says: /the database has no tables yet; run npm run migrate/ },
     { args: ['--limit', 'many'], env: { DATABASE_URL: url }, says: /--limit is "many", must be 1 to 100000/ },
     { args: ['--colour'], env: { DATABASE_URL: url }, says: /Unknown option '--colour'.*; usage: npm run / }

@@ -13,7 +13,11 @@ import { testDatabase } from '../helpers/postgres.ts'
 import { waitFor } from '../helpers/wait-for.ts'
 
 const UUID4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
-const health = z.looseObject({ status: z.string(), gatewaysKnown: z.int(), gateways: z.array(z.looseObject({ gateway: z.string() })) })
+const health = z.looseObject({
+  status: z.string(),
+  gatewaysKnown: z.int(),
+  gateways: z.array(z.looseObject({ gateway: z.string() }))
+})
 
 async function readyBridge(t: Test) {
   const { url } = await testDatabase(t)
@@ -86,9 +90,14 @@ t.test('the page loads nothing from elsewhere and holds no inline code', async (
   const app = brokenApp(t)
   const page = await app.inject('/')
   t.equal(page.statusCode, 200)
-  t.match(page.headers['content-security-policy'], /default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'/)
+  t.match(
+    page.headers['content-security-policy'],
+    /default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'/
+  )
   t.notMatch(page.body, /https?:\/\/|<script>|style="|onclick/)
-  const [, script = '', style = ''] = ['', ...page.body.matchAll(/(?:src|href)="(\/[^"]+\.(?:js|css))"/g)].map((found) => found[1] ?? '')
+  const [, script = '', style = ''] = ['', ...page.body.matchAll(/(?:src|href)="(\/[^"]+\.(?:js|css))"/g)].map(
+    (found) => found[1] ?? ''
+  )
   for (const path of [script, style]) t.equal((await app.inject(path)).statusCode, 200, path)
   const code = (await app.inject('/status.js')).body
   t.notMatch(code, /innerHTML|insertAdjacent|document\.write|eval\(/)
@@ -103,7 +112,10 @@ t.test('a sane request id is taken over, another is replaced by a UUID, and it i
   const lines: string[] = []
   const app = brokenApp(t, lines)
   const idFor = async (given: string | undefined) => {
-    const answer = await app.inject({ url: '/health/live', headers: given === undefined ? {} : { 'x-request-id': given } })
+    const answer = await app.inject({
+      url: '/health/live',
+      headers: given === undefined ? {} : { 'x-request-id': given }
+    })
     return String(answer.headers['x-request-id'])
   }
   for (const sane of ['a', 'order 66/b', 'x'.repeat(128)]) t.equal(await idFor(sane), sane)
@@ -139,7 +151,10 @@ t.test('beyond its own machine the bridge shows only whether it is well', async 
     t.same(await (await fetch(`${bridge.url}/health/db`, { headers })).json(), { status: 'ok' })
     t.equal((await fetch(`${bridge.url}/metrics`, { headers })).status, 403)
   }
-  const rebound = await raw(bridge.httpPort, 'GET /metrics HTTP/1.1\r\nHost: plant.example\r\nConnection: close\r\n\r\n')
+  const rebound = await raw(
+    bridge.httpPort,
+    'GET /metrics HTTP/1.1\r\nHost: plant.example\r\nConnection: close\r\n\r\n'
+  )
   t.match(rebound, /^HTTP\/1.1 403 /, 'a page of elsewhere whose name points here')
 })
 
@@ -147,7 +162,8 @@ t.test('loopback is told from the address of the connection, never from what the
   const from = (remoteAddress: string | undefined, headers: Record<string, string> = {}) =>
     isLocal({ headers: { host: 'localhost:8080', ...headers }, socket: { remoteAddress } })
   for (const address of ['127.0.0.1', '127.3.2.1', '::1', '::ffff:127.0.0.1']) t.ok(from(address), address)
-  for (const address of ['10.0.0.1', '::2', '::ffff:10.0.0.1', '127.0.0.1.example', undefined]) t.notOk(from(address), String(address))
+  for (const address of ['10.0.0.1', '::2', '::ffff:10.0.0.1', '127.0.0.1.example', undefined])
+    t.notOk(from(address), String(address))
   t.notOk(from('10.0.0.1', { 'x-forwarded-for': '127.0.0.1' }))
   t.notOk(from('127.0.0.1', { host: '10.0.0.1:8080' }))
   t.end()

@@ -78,7 +78,11 @@ export type PlainGateway = {
   say(status: Partial<EdgeStatus>): Promise<void>
 }
 
-export async function connectGateway(t: Pick<Test, 'teardown'>, brokerUrl: string, gateway: string): Promise<PlainGateway> {
+export async function connectGateway(
+  t: Pick<Test, 'teardown'>,
+  brokerUrl: string,
+  gateway: string
+): Promise<PlainGateway> {
   const client = await connectAsync(brokerUrl, { clientId: `test-${gateway}`, reconnectPeriod: 0 })
   client.on('error', () => undefined)
   t.teardown(() => client.endAsync(true))
