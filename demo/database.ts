@@ -7,14 +7,22 @@ import type { Engine } from '../cloud/database.ts'
 import { migrate } from '../cloud/migrate.ts'
 import { AppError, messageOf } from '../shared/errors.ts'
 import type { Log } from '../shared/log.ts'
+import { pause } from '../shared/retry.ts'
 import { isRunning } from './postgres-process.ts'
 import { startPostgres } from './postgres.ts'
 import type { PostgresServer } from './postgres.ts'
 
 const LOOK_EVERY_MS = 500
 const COUNT_TIMEOUT_MS = 3_000
+/** A database that hangs holds up neither the screen nor the stop. */
+const PATIENCE_MS = 1_000
 
-export type DemoServer = { url: string; stop(): Promise<void> }
+export type DemoServer = {
+  url: string
+  /** Where its files really lie. */
+  folder: string
+  stop(): Promise<void>
+}
 
 /** `onRestart` is told when the server has died and is back. */
 export async function startServer(options: { folder: string; log: Log; onRestart: () => void }): Promise<DemoServer> {
@@ -39,6 +47,7 @@ export async function startServer(options: { folder: string; log: Log; onRestart
   }, LOOK_EVERY_MS)
   return {
     url: server.url,
+    folder: server.dataDir,
     async stop() {
       clearInterval(watch)
       await restarting
@@ -105,7 +114,14 @@ export function openRowCounter(url: string, log: Log): RowCounter {
     statementTimeoutMs: COUNT_TIMEOUT_MS
   })
 
+  /** The first row; null without an answer in time. */
   async function ask(sql: string): Promise<unknown> {
+    const inTime = new AbortController()
+    const late = pause(PATIENCE_MS, inTime.signal).then(() => null)
+    return Promise.race([query(sql), late]).finally(() => inTime.abort())
+  }
+
+  async function query(sql: string): Promise<unknown> {
     try {
       const { rows } = await database.withClient((client) => client.query(sql))
       return rows[0]
@@ -139,6 +155,6 @@ export function openRowCounter(url: string, log: Log): RowCounter {
       if (!row.success) return null
       return { sensor: row.data.sensor_id, value: row.data.value ?? row.data.value_text, unit: row.data.unit }
     },
-    close: () => database.close()
+    close: () => Promise.race([database.close(), pause(PATIENCE_MS)])
   }
 }

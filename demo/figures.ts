@@ -36,31 +36,36 @@ async function edgeStatus(line: Line) {
 }
 
 export type Announcer = {
-  /** The lines to say about the problems of now: those that have lasted, once, and those that are over. */
-  note(problems: readonly string[]): string[]
+  /**
+   * `lasting`: the problems of now that have lasted. `lines`: what there is to say: those that are new among them, and
+   * those that are over.
+   */
+  note(problems: readonly string[]): { lines: string[]; lasting: string[] }
 }
 
-/** A problem is told once it has lasted `lastsMs`: some pass by themselves. Figures in it don't make it another one. */
+/** A problem counts once it has lasted `lastsMs`: some pass by themselves. Other figures in it don't make it another one. */
 export function createAnnouncer(options: { lastsMs: number; clockMs: () => number }): Announcer {
   const known = new Map<string, { text: string; sinceMs: number; told: boolean }>()
   return {
     note(problems) {
       const nowMs = options.clockMs()
       const lines: string[] = []
+      const lasting: string[] = []
       const present = new Map(problems.map((text) => [text.replace(/\d[\d.:TZ-]*/g, '#'), text]))
       for (const [key, text] of present) {
         const problem = known.get(key) ?? { text, sinceMs: nowMs, told: false }
         known.set(key, problem)
-        if (problem.told || nowMs - problem.sinceMs < options.lastsMs) continue
+        if (nowMs - problem.sinceMs < options.lastsMs) continue
+        if (!problem.told) lines.push(`problem: ${text}`)
         problem.told = true
-        lines.push(`problem: ${text}`)
+        lasting.push(text)
       }
       for (const [key, { text, told }] of known) {
         if (present.has(key)) continue
         known.delete(key)
         if (told) lines.push(`over: ${text}`)
       }
-      return lines
+      return { lines, lasting }
     }
   }
 }

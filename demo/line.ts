@@ -87,7 +87,7 @@ export function makeFolder(folder: string): void {
 
 /**
  * `onStep` is told what is done next; `onFatal` that the line can't go on.
- * @throws AppError `port_in_use`, `folder_unwritable`, `database_unreachable`, …
+ * @throws AppError `port_in_use`, `folder_unwritable`, `database_unreachable`, …; the reason of `stopped`
  */
 export async function startLine(
   settings: LineSettings,
@@ -97,6 +97,8 @@ export async function startLine(
     logs: Logs
     log: Log
     closers: Closers
+    /** Ends the start at its next step. */
+    stopped: AbortSignal
     onStep: (step: string) => void
     onNote: (note: string) => void
     onFatal: (error: unknown) => void
@@ -111,18 +113,29 @@ export async function startLine(
     { variable: 'BRIDGE_HTTP_PORT', ...settings.bridge.http, what: 'the bridge’s page' }
   ])
 
+  const wantedFolder = join(folder, 'postgres')
+  let elsewhere = ''
   const url = settings.databaseUrl ?? (await openServer())
   async function openServer(): Promise<string> {
     onStep('the database (an embedded PostgreSQL)')
-    const server = await startServer({
-      folder: join(folder, 'postgres'),
+    const starting = startServer({
+      folder: wantedFolder,
       log: logs.open('postgres'),
       onRestart: () => options.onNote('the database server died and was started again')
     })
-    closers.add('database server', () => server.stop())
+    // Stopped while it starts, it is waited for: a server that is told to stop too early isn't stopped.
+    closers.add('database server', () =>
+      starting.then(
+        (server) => server.stop(),
+        () => undefined
+      )
+    )
+    const server = await starting
+    if (server.folder !== wantedFolder) elsewhere = `, files in ${server.folder}`
     return server.url
   }
 
+  options.stopped.throwIfAborted()
   onStep('the tables')
   const migration = readConfig(migrateConfig, { ...env, DATABASE_URL: url, DATABASE_URL_FILE: undefined })
   const engine = await migrateDatabase(migration, log)
@@ -132,6 +145,7 @@ export async function startLine(
   closers.add('row counter', () => rows.close())
   const rowsAtStart = (await rows.count()) ?? 0
 
+  options.stopped.throwIfAborted()
   onStep('the bridge')
   const bridge = await startBridge(
     { ...settings.bridge, databaseUrl: url },
@@ -139,6 +153,7 @@ export async function startLine(
   )
   closers.add('bridge', () => bridge.close())
 
+  options.stopped.throwIfAborted()
   onStep('the edge')
   const bridgeBroker = `mqtt://${reachable(settings.bridge.broker.host)}:${bridge.brokerPort ?? settings.bridge.broker.port}`
   const edge = await startEdge(
@@ -156,7 +171,7 @@ export async function startLine(
     bridge,
     bridgeBroker,
     bridgePage: `http://${reachable(settings.bridge.http.host)}:${bridge.httpPort}/`,
-    database: `${engineName(engine)}, ${settings.databaseUrl === null ? 'embedded, ' : ''}${redactUrl(url)}`,
+    database: `${engineName(engine)}, ${settings.databaseUrl === null ? 'embedded, ' : ''}${redactUrl(url)}${elsewhere}`,
     rows,
     rowsAtStart
   }

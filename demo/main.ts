@@ -113,15 +113,25 @@ async function main(): Promise<void> {
   const logs = openLogs({ folder: logFolder, level: config.LOG_LEVEL })
   const log = logs.open('demo')
   const closers = createClosers(log)
+  const stopping = new AbortController()
   closers.add('folder', () => taken.release())
   closers.add('logs', () => logs.close())
   closers.add('last words', () => {
-    if (lastWords !== null) screen.say(lastWords)
+    if (stopping.signal.aborted) screen.say(lastWords ?? 'Stopped.')
   })
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => stopping.abort())
   closeOnSignal(closers, log)
+  process.once('exit', (status) => {
+    if (status === 0 || !stopping.signal.aborted) return
+    stderr.write(
+      `millrace: ended without closing all in order (see ${shown(logFolder)}); what was acknowledged is kept\n`
+    )
+  })
 
   /** The way out of a start that failed and of a service that can't go on. */
-  async function fail(error: unknown): Promise<never> {
+  async function fail(error: unknown): Promise<void> {
+    // What breaks because all is being closed is no failure.
+    if (stopping.signal.aborted) return
     screen.endLive()
     complain(error)
     log.fatal({ err: error }, 'the demo ends')
@@ -136,10 +146,12 @@ async function main(): Promise<void> {
       logs,
       log,
       closers,
+      stopped: stopping.signal,
       onStep: (step) => screen.live(`starting ${step} …`),
       onNote: (note) => screen.say(note),
       onFatal: (error) => void fail(error)
     })
+    stopping.signal.throwIfAborted()
     screen.endLive()
     const rate = { rateHz: options.number('rate'), seed: options.number('seed') }
     const plant = options.has('no-plant') ? null : createPlant(rate)
@@ -206,11 +218,12 @@ function watchLine(options: {
 
   async function keepLiveLine(): Promise<void> {
     while (!stopped.signal.aborted) {
+      await pause(REFRESH_MS, stopped.signal)
       const figures = await lookAt(line, publisher, logs)
       if (stopped.signal.aborted) return
-      for (const text of announcer.note(figures.problems)) screen.say(text)
-      screen.live(liveLine(figures, logFolder))
-      await pause(REFRESH_MS, stopped.signal)
+      const { lines, lasting } = announcer.note(figures.problems)
+      for (const text of lines) screen.say(text)
+      screen.live(...liveLine({ ...figures, problems: lasting }, logFolder))
     }
   }
 

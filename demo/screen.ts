@@ -4,8 +4,8 @@
 export type Screen = {
   /** A line that stays. */
   say(line: string): void
-  /** The live line of now. */
-  live(line: string): void
+  /** The live line of now, in one form or several, the longest first: the first that fits is shown. */
+  live(...forms: string[]): void
   /** Ends the live line, another may follow; `say` still works. */
   endLive(): void
 }
@@ -18,38 +18,39 @@ const CLEAR_LINE = '\r\x1b[K'
 
 export function createScreen(options: { output: Output; clockMs: () => number }): Screen {
   const { output, clockMs } = options
-  let shown = ''
+  let shown: readonly string[] = []
   let writtenAtMs = Number.NEGATIVE_INFINITY
 
   function draw(): void {
-    if (shown !== '') output.write(`${CLEAR_LINE}${cut(shown, output.columns() - 1)}`)
+    if (shown.length > 0) output.write(`${CLEAR_LINE}${fitting(shown, output.columns() - 1)}`)
   }
 
   return {
     say(line) {
-      output.write(shown === '' ? `${line}\n` : `${CLEAR_LINE}${line}\n`)
+      output.write(shown.length === 0 ? `${line}\n` : `${CLEAR_LINE}${line}\n`)
       draw()
     },
-    live(line) {
+    live(...forms) {
       if (output.isTerminal) {
-        shown = line
+        shown = forms
         draw()
       } else if (clockMs() - writtenAtMs >= LIVE_EVERY_MS) {
         writtenAtMs = clockMs()
-        output.write(`${line}\n`)
+        output.write(`${forms[0] ?? ''}\n`)
       }
     },
     endLive() {
-      if (shown !== '') output.write('\n')
-      shown = ''
+      if (shown.length > 0) output.write('\n')
+      shown = []
       writtenAtMs = Number.NEGATIVE_INFINITY
     }
   }
 }
 
-/** A longer line would wrap, and what has wrapped can't be rewritten. */
-function cut(line: string, columns: number): string {
-  return line.length <= columns ? line : `${line.slice(0, Math.max(1, columns - 1))}…`
+/** A line that is too long would wrap, and what has wrapped can't be rewritten. */
+function fitting(forms: readonly string[], columns: number): string {
+  const form = forms.find(({ length }) => length <= columns) ?? forms.at(-1) ?? ''
+  return form.length <= columns ? form : `${form.slice(0, Math.max(1, columns - 1))}…`
 }
 
 export type Place = {
@@ -111,16 +112,34 @@ export type Figures = {
   errors: number
 }
 
-export function liveLine(figures: Figures, logs: string): string {
+/** The live line's forms, the longest first. */
+export function liveLine(figures: Figures, logs: string): string[] {
   const { plant, waiting, rows, lagS, problems, warnings, errors } = figures
+  const logged = warnings + errors === 0 ? '' : `${amount(warnings, 'warning')}, ${amount(errors, 'error')}`
+  const well = problems.length === 0 ? 'no problems' : amount(problems.length, 'problem')
+  const form = (published: string, acknowledged: string, buffered: string, log: string, state = well) =>
+    [
+      ...(plant === null
+        ? []
+        : [`${published} ${count(plant.published)}`, `${acknowledged} ${count(plant.acknowledged)}`]),
+      `${buffered} ${waiting === null ? '?' : count(waiting)}`,
+      `rows ${rows === null ? '?' : count(rows)}`,
+      `lag ${lagS.toFixed(1)} s`,
+      state,
+      ...(log === '' ? [] : [log])
+    ].join(' · ')
   return [
-    ...(plant === null ? [] : [`published ${count(plant.published)}`, `acknowledged ${count(plant.acknowledged)}`]),
-    `in the edge’s buffer ${waiting === null ? '?' : count(waiting)}`,
-    `rows ${rows === null ? '?' : count(rows)}`,
-    `lag ${lagS.toFixed(1)} s`,
-    problems.length === 0 ? 'no problems' : amount(problems.length, 'problem'),
-    ...(warnings + errors === 0 ? [] : [`${amount(warnings, 'warning')}, ${amount(errors, 'error')} in ${logs}`])
-  ].join(' · ')
+    form('published', 'acknowledged', 'in the edge’s buffer', logged === '' ? '' : `${logged} in ${logs}`),
+    form('published', 'acknowledged', 'buffered', logged),
+    form('sent', 'acked', 'buffered', logged),
+    form(
+      'sent',
+      'acked',
+      'buffered',
+      logged === '' ? '' : `${count(warnings + errors)} logged`,
+      problems.length === 0 ? 'well' : well
+    )
+  ]
 }
 
 /** The last lines, after all has stopped. */
