@@ -111,6 +111,7 @@ export function openDatabase(options: {
 
   // Not the error itself: the pool hangs the whole client on it.
   pool.on('error', (error) => {
+    if (closing !== null) return
     options.log.warn({ reason: messageOf(error), sqlstate: sqlstateOf(error) }, 'idle database connection lost')
   })
   // The pool listens only to idle connections; one that is lent out would end the process with its error.

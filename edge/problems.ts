@@ -4,7 +4,7 @@ import type { LocalStatus } from './status.ts'
 type Facts = Omit<LocalStatus, 'problems' | 'health' | 'notReady'>
 
 /** With the uplink up, a record this old without any acknowledgement meanwhile means that data doesn't move, s. */
-const STALLED_S = 30
+const STALLED_S = 5
 /** Little enough free space that the volume is full before the buffer is, bytes. */
 const LOW_DISK_BYTES = 64 * 2 ** 20
 

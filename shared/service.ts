@@ -1,6 +1,9 @@
 // The lifecycle of a process: what is opened is closed in reverse order, within a deadline; a second signal ends at once.
 import type { Log } from './log.ts'
 
+/** Within this time the same signal is taken for the same key press: a terminal and a parent may both send it. */
+const SAME_PRESS_MS = 500
+
 /** How long closing may take before the process ends anyway, ms. */
 const CLOSE_DEADLINE_MS = 8_000
 
@@ -36,10 +39,14 @@ export function createClosers(log: Log): Closers {
 
 /** Ends the process in order on SIGTERM and SIGINT: exit status 0 when all closed in time, else 1. */
 export function closeOnSignal(closers: Closers, log: Log): void {
-  let signalled = false
+  let signalledMs: number | null = null
   function onSignal(signal: NodeJS.Signals): void {
-    if (signalled) process.exit(1)
-    signalled = true
+    const nowMs = performance.now()
+    if (signalledMs !== null) {
+      if (nowMs - signalledMs >= SAME_PRESS_MS) process.exit(1)
+      return
+    }
+    signalledMs = nowMs
     log.info({ signal }, 'stopping')
     const deadline = setTimeout(() => {
       log.error({ deadlineMs: CLOSE_DEADLINE_MS }, 'stopping took too long, ending')

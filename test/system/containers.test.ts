@@ -42,6 +42,12 @@ function instructionOf(stage: string, name: string): string[] {
   return z.array(z.string()).parse(JSON.parse(match?.[1] ?? '[]'))
 }
 
+/** What a stage copies from the checkout. */
+function sourcesOf(stage: string): string[] {
+  const text = dockerfile.split(/^FROM /m).find((part) => part.split('\n')[0]?.endsWith(`AS ${stage}`)) ?? ''
+  return [...text.matchAll(/^COPY (?!--from)(.+) \S+$/gm)].flatMap(([, sources]) => (sources ?? '').split(' '))
+}
+
 const schemas: Record<string, z.ZodObject> = { edge: edgeConfig, bridge: bridgeConfig, migrate: migrateConfig }
 
 t.test('every service that is built names a file and a target that exist', async (t) => {
@@ -99,49 +105,63 @@ t.test('services wait for what they need, restart, and write only to volumes', a
 })
 
 t.test('what the images start is built and starts the same way', async (t) => {
-  const app = mkdtempSync(join(tmpdir(), 'millrace-image-'))
-  t.teardown(() => rmSync(app, { recursive: true, force: true }))
-  for (const source of ['package.json', 'tsconfig.json', 'shared', 'edge', 'cloud', 'migrations']) {
+  const folder = mkdtempSync(join(tmpdir(), 'millrace-image-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const build = join(folder, 'build')
+  const app = join(folder, 'app')
+  for (const source of sourcesOf('build')) cpSync(join(CHECKOUT, source), join(build, source), { recursive: true })
+  symlinkSync(join(CHECKOUT, 'node_modules'), join(build, 'node_modules'))
+  const [, compile] = /^RUN node (.+tsc.+)$/m.exec(dockerfile) ?? []
+  execFileSync(process.execPath, z.string().parse(compile).split(' '), { cwd: build })
+  cpSync(join(build, 'dist'), join(app, 'dist'), { recursive: true })
+  for (const source of [...sourcesOf('runtime'), ...sourcesOf('bridge')]) {
     cpSync(join(CHECKOUT, source), join(app, source), { recursive: true })
   }
   symlinkSync(join(CHECKOUT, 'node_modules'), join(app, 'node_modules'))
-  const [, build] = /^RUN node (.+tsc.+)$/m.exec(dockerfile) ?? []
-  execFileSync(process.execPath, z.string().parse(build).split(' '), { cwd: app })
-  const httpPort = await freePort()
 
-  const [command, ...args] = instructionOf('edge', 'ENTRYPOINT')
-  t.equal(command, 'node')
-  const edge = spawn(process.execPath, args, {
-    cwd: app,
-    env: {
-      EDGE_DATA_DIR: join(app, 'data'),
-      EDGE_BROKER_PORT: '0',
-      EDGE_HTTP_PORT: String(httpPort),
-      EDGE_UPLINK_URL: 'mqtt://127.0.0.1:1'
-    },
-    stdio: 'ignore'
-  })
-  const ended = new Promise((resolve) => edge.once('exit', (code) => resolve(code)))
-  t.teardown(() => edge.kill('SIGKILL'))
-  const health = instructionOf('edge', 'HEALTHCHECK').map((part) => part.replace('8081', String(httpPort)))
-  await waitFor('the image’s health check', () => {
-    try {
-      execFileSync(process.execPath, health.slice(1), { stdio: 'ignore' })
-      return true
-    } catch {
-      return false
-    }
-  })
-  edge.kill('SIGTERM')
-  t.equal(await ended, 0, 'the edge ends in order')
-
-  const [, ...bridgeArgs] = instructionOf('bridge', 'ENTRYPOINT')
-  const migrateArgs = (compose.services['migrate']?.entrypoint ?? []).slice(1)
-  for (const entry of [bridgeArgs, migrateArgs]) {
-    const started = spawn(process.execPath, entry, { cwd: app, env: {}, stdio: ['ignore', 'ignore', 'pipe'] })
-    let said = ''
-    started.stderr.on('data', (chunk) => (said += String(chunk)))
-    t.equal(await new Promise((resolve) => started.once('exit', (code) => resolve(code))), 1)
-    t.match(said, /DATABASE_URL: is required and not set/, entry.join(' '))
+  async function starts(stage: string, port: string, env: Record<string, string>): Promise<string> {
+    const httpPort = String(await freePort())
+    const [command, ...args] = instructionOf(stage, 'ENTRYPOINT')
+    t.equal(command, 'node')
+    const set = Object.fromEntries(
+      Object.entries(env).map(([name, value]) => [name, value.replace('{http}', httpPort)])
+    )
+    const child = spawn(process.execPath, args, { cwd: app, env: set, stdio: 'ignore' })
+    const ended = new Promise((resolve) => child.once('exit', (code) => resolve(code)))
+    t.teardown(() => child.kill('SIGKILL'))
+    const health = instructionOf(stage, 'HEALTHCHECK').map((part) => part.replace(port, httpPort))
+    await waitFor(`the health check of ${stage}`, () => {
+      try {
+        execFileSync(process.execPath, health.slice(1), { stdio: 'ignore' })
+        return true
+      } catch {
+        return false
+      }
+    })
+    const page = await (await fetch(`http://127.0.0.1:${httpPort}/`)).text()
+    child.kill('SIGTERM')
+    t.equal(await ended, 0, `${stage} ends in order`)
+    return page
   }
+
+  const edgePage = await starts('edge', '8081', {
+    EDGE_DATA_DIR: join(folder, 'data'),
+    EDGE_BROKER_PORT: '0',
+    EDGE_HTTP_PORT: '{http}',
+    EDGE_UPLINK_URL: 'mqtt://127.0.0.1:1'
+  })
+  t.match(edgePage, /<title>Millrace edge<\/title>/)
+  const bridgePage = await starts('bridge', '8080', {
+    DATABASE_URL: 'postgresql://nobody@127.0.0.1:1/none',
+    BRIDGE_BROKER_PORT: '0',
+    BRIDGE_HTTP_PORT: '{http}'
+  })
+  t.match(bridgePage, /<title>Millrace bridge<\/title>/)
+
+  const migrate = (compose.services['migrate']?.entrypoint ?? []).slice(1)
+  const started = spawn(process.execPath, migrate, { cwd: app, env: {}, stdio: ['ignore', 'ignore', 'pipe'] })
+  let said = ''
+  started.stderr.on('data', (chunk) => (said += String(chunk)))
+  t.equal(await new Promise((resolve) => started.once('exit', (code) => resolve(code))), 1)
+  t.match(said, /DATABASE_URL: is required and not set/)
 })

@@ -91,7 +91,7 @@ t.test('replicas behind a shared subscription split the batches, and one that di
   }
   t.equal((await whenRows(store, sent.length, 40_000)).length, sent.length)
   await drained(edge, 40_000)
-  const batches = [one, two].map((bridge) => bridge.report().counters.committed)
+  const batches = [one, two].map((bridge) => bridge.report().ingest.batches.transactions)
   t.ok(
     batches.every((count) => count > 0),
     `both worked: ${batches.join(' and ')}`

@@ -91,6 +91,8 @@ t.test('both pages show what moves, refresh themselves, and fit a phone', { skip
     t.ok(Number(wide) <= 390, `the ${name}’s page is ${wide} px wide on a phone`)
   }
 
+  // Pages of the bridge would log that it doesn't answer.
+  for (const page of browser.contexts().flatMap((context) => context.pages())) if (page !== edgePage) await page.close()
   await bridge.close()
   await edgePage
     .getByText(/uplink/i)
