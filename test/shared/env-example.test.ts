@@ -29,8 +29,13 @@ t.test('every variable stands under a line that says what it is', async (t) => {
   }
 })
 
-t.test('no variable stands in the file that no service reads', async (t) => {
+t.test('no variable stands in the file that nothing reads, and those of docker-compose.yml do', async (t) => {
   const known = new Set(Object.values(SCHEMAS).flatMap((schema) => Object.keys(schema.shape)))
+  const compose = readFileSync(join(import.meta.dirname, '../../docker-compose.yml'), 'utf8')
+  for (const [, name] of compose.matchAll(/\$\{([A-Z0-9_]+)/g)) {
+    t.ok(given.has(name ?? ''), `${name} of docker-compose.yml is in .env.example`)
+    known.add(name ?? '')
+  }
   t.same(
     [...given.keys()].filter((name) => !known.has(name)),
     []
