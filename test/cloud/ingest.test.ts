@@ -390,7 +390,7 @@ t.test('a closed writer refuses, and rejects what it has not stored', async (t) 
   const writer = bench.writer()
   const chain = createChain('g')
   const batches = Array.from({ length: 3 }, (_, index) =>
-    chain.readings(ramp(5_000, { fromUs: BASE_US + index * 1_000 }))
+    chain.readings(ramp(15_000, { fromUs: BASE_US + index * 1_000 }))
   )
   const results = Promise.allSettled(batches.map((batch) => writer.write([batch.arrived])))
   await waitFor('the first batch to wait for the lock', async () => {
@@ -408,7 +408,7 @@ t.test('a closed writer refuses, and rejects what it has not stored', async (t) 
     ['fulfilled', 'rejected', 'rejected']
   )
   await t.rejects(writer.write([createChain('h').readings(ramp(1)).arrived]), { code: 'closed' })
-  t.same(await bench.sql('SELECT count(*) FROM sensor_readings'), [{ count: 5_000 }])
+  t.same(await bench.sql('SELECT count(*) FROM sensor_readings'), [{ count: 15_000 }])
 })
 
 t.test('whatever comes, rows and dead letters are those of a simple model', async (t) => {

@@ -112,7 +112,8 @@ t.test('what the images start is built and starts the same way', async (t) => {
   for (const source of sourcesOf('build')) cpSync(join(CHECKOUT, source), join(build, source), { recursive: true })
   symlinkSync(join(CHECKOUT, 'node_modules'), join(build, 'node_modules'))
   const [, compile] = /^RUN node (.+tsc.+)$/m.exec(dockerfile) ?? []
-  execFileSync(process.execPath, z.string().parse(compile).split(' '), { cwd: build })
+  // Not the test runner's loaders.
+  execFileSync(process.execPath, z.string().parse(compile).split(' '), { cwd: build, env: {}, stdio: 'ignore' })
   cpSync(join(build, 'dist'), join(app, 'dist'), { recursive: true })
   for (const source of [...sourcesOf('runtime'), ...sourcesOf('bridge')]) {
     cpSync(join(CHECKOUT, source), join(app, source), { recursive: true })
@@ -132,7 +133,7 @@ t.test('what the images start is built and starts the same way', async (t) => {
     const health = instructionOf(stage, 'HEALTHCHECK').map((part) => part.replace(port, httpPort))
     await waitFor(`the health check of ${stage}`, () => {
       try {
-        execFileSync(process.execPath, health.slice(1), { stdio: 'ignore' })
+        execFileSync(process.execPath, health.slice(1), { env: {}, stdio: 'ignore' })
         return true
       } catch {
         return false

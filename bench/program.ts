@@ -1,0 +1,65 @@
+// Programs of the checkout that a bench starts: load generators and peers, which tell their findings as lines of JSON, and
+// the product's own processes.
+import { createInterface } from 'node:readline'
+import { basename, join } from 'node:path'
+import type { z } from 'zod'
+import type { Context } from './bench.ts'
+import { startProgram } from './faults/program.ts'
+import type { Program } from './faults/program.ts'
+
+export type Teller = {
+  pid: number
+  /** The next line. @throws Error when the program ends before, or the line is something else. */
+  next<Schema extends z.ZodType>(schema: Schema): Promise<z.output<Schema>>
+  /** A line to it. */
+  ask(task: unknown): void
+  /** Asks it to end; `next` gives what it still has to say. */
+  stop(): void
+}
+
+/** Starts `file` (below bench/) with `task`. It ends with the bench. */
+export function startTeller(context: Context, file: string, task: unknown): Teller {
+  const name = basename(file, '.ts')
+  const program = startProgram({
+    name,
+    file: join('bench', file),
+    args: [JSON.stringify(task)],
+    logFile: join(context.logFolder, `${name}.log`),
+    piped: true
+  })
+  const { stdin, stdout } = program
+  if (stdin === null || stdout === null) throw new Error(`${name} has no pipes`)
+  stdin.on('error', () => undefined)
+  const lines = createInterface({ input: stdout })[Symbol.asyncIterator]()
+  context.closers.add(name, () => program.kill())
+  return {
+    pid: program.pid,
+    async next(schema) {
+      const line = await lines.next()
+      if (line.done === true) throw new Error(`${name} ended early, see ${name}.log in ${context.logFolder}`)
+      return schema.parse(JSON.parse(line.value))
+    },
+    ask: (line) => void stdin.write(`${JSON.stringify(line)}\n`),
+    stop: () => void stdin.end()
+  }
+}
+
+/** Runs a load generator to its end and gives its last line. */
+export async function runLoad<Schema extends z.ZodType>(
+  context: Context,
+  file: string,
+  task: unknown,
+  schema: Schema
+): Promise<z.output<Schema>> {
+  return startTeller(context, file, task).next(schema)
+}
+
+/** One of the product's processes, ended with the bench. */
+export function startPart(
+  context: Context,
+  options: { name: string; file: string; env: Record<string, string> }
+): Program {
+  const program = startProgram({ ...options, logFile: join(context.logFolder, `${options.name}.log`) })
+  context.closers.add(options.name, () => program.kill())
+  return program
+}
