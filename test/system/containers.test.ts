@@ -112,8 +112,9 @@ t.test('what the images start is built and starts the same way', async (t) => {
   for (const source of sourcesOf('build')) cpSync(join(CHECKOUT, source), join(build, source), { recursive: true })
   symlinkSync(join(CHECKOUT, 'node_modules'), join(build, 'node_modules'))
   const [, compile] = /^RUN node (.+tsc.+)$/m.exec(dockerfile) ?? []
-  // Not the test runner's loaders.
-  execFileSync(process.execPath, z.string().parse(compile).split(' '), { cwd: build, env: {}, stdio: 'ignore' })
+  // The test runner puts its loader into the environment of what is spawned, and the compiler doesn't bear it.
+  const unset = ['-u', 'NODE_OPTIONS', process.execPath]
+  execFileSync('env', [...unset, ...z.string().parse(compile).split(' ')], { cwd: build, stdio: 'ignore' })
   cpSync(join(build, 'dist'), join(app, 'dist'), { recursive: true })
   for (const source of [...sourcesOf('runtime'), ...sourcesOf('bridge')]) {
     cpSync(join(CHECKOUT, source), join(app, source), { recursive: true })
