@@ -4,7 +4,7 @@
 // (`keep`), so that a crash between the two is seen again at the next start.
 import { randomBytes } from 'node:crypto'
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { AppError, codeOf, messageOf } from '../shared/errors.ts'
 import { GATEWAY_ID } from '../shared/topics.ts'
 
@@ -59,10 +59,23 @@ function writeKept(path: string, gateway: string): void {
       closeSync(file)
     }
     renameSync(fresh, path)
+    syncFolder(dirname(path))
   } catch (error) {
     throw new AppError('folder_unwritable', `${path} can't be written: ${messageOf(error)}`, {
       hint: 'make the data folder writable for this user or give EDGE_DATA_DIR another one',
       cause: error
     })
+  }
+}
+
+/** Brings the new name to the disk: without it a power cut may leave the file under its old one. */
+function syncFolder(folder: string): void {
+  // Windows can't open a folder.
+  if (process.platform === 'win32') return
+  const handle = openSync(folder, 'r')
+  try {
+    fsyncSync(handle)
+  } finally {
+    closeSync(handle)
   }
 }

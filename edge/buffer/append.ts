@@ -6,6 +6,7 @@ import { encode } from 'cborg'
 import { z } from 'zod'
 import { KIND_NUMBER, valueAt } from '../../shared/batch/columns.ts'
 import type { ReadingColumns } from '../../shared/batch/columns.ts'
+import { codeOf } from '../../shared/errors.ts'
 import type { MaintenanceEvent } from '../../shared/event.ts'
 import { MAX_RECORD_BYTES } from '../../shared/reading.ts'
 import type { Reject, Sensor, Value } from '../../shared/reading.ts'
@@ -24,6 +25,7 @@ export type Group = {
 }
 
 export type Appender = {
+  /** The lanes' sums and seqs change in memory: the caller saves them in the same transaction. */
   append(group: Group): void
   /** After a rollback: what was learned in the transaction may not be in the file. */
   forget(): void
@@ -31,6 +33,9 @@ export type Appender = {
 
 const sensorRow = z.object({ ref: z.number(), type: z.string().nullable(), unit: z.string().nullable() })
 const storedReading = z.object({ value: z.union([z.number(), z.string(), z.null()]), quality: z.number() })
+
+/** Rows in one statement. */
+const ROWS_AT_ONCE = 32
 
 /** How many sensors are remembered; beyond, they are looked up again. */
 const MAX_KNOWN_SENSORS = 100_000
@@ -40,6 +45,9 @@ export function createAppender(db: BufferFile, lanes: Lanes, newId: () => string
     INSERT INTO readings (seq, timestamp, sensor, received, quality, value)
     VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (timestamp, sensor) DO NOTHING`)
+  const insertReadings = db.prepare(`
+    INSERT INTO readings (seq, timestamp, sensor, received, quality, value)
+    VALUES ${Array.from({ length: ROWS_AT_ONCE }, () => '(?, ?, ?, ?, ?, ?)').join(', ')}`)
   const selectReading = db.prepare('SELECT value, quality FROM readings WHERE timestamp = ? AND sensor = ?')
   const insertReject = db.prepare('INSERT INTO rejects (seq, record) VALUES (?, ?)')
   const insertEvent = db.prepare('INSERT INTO events (seq, id, record) VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING')
@@ -89,31 +97,61 @@ export function createAppender(db: BufferFile, lanes: Lanes, newId: () => string
     state.rejected += 1
   }
 
-  function addReadings(state: LaneState, readings: ReadingColumns): void {
-    const { sensors, timestampUs, receivedUs, quality, kind, number } = readings
-    for (let index = 0; index < readings.count; index++) {
-      const sensor = sensors[readings.sensor[index] ?? 0]
-      if (sensor === undefined) throw new Error('a reading without a sensor')
-      const ref = refOf(sensor)
-      const timestamp = timestampUs[index] ?? 0
+  /** The columns of `readings` from `first` on, `count` rows of them, with the next seqs. */
+  function rowsOf(state: LaneState, readings: ReadingColumns, first: number, count: number): Value[] {
+    const { sensors, sensor, timestampUs, receivedUs, quality, kind, number } = readings
+    const rows: Value[] = []
+    for (let index = first; index < first + count; index++) {
+      const named = sensors[sensor[index] ?? 0]
+      if (named === undefined) throw new Error('a reading without a sensor')
       const value = kind[index] === KIND_NUMBER ? (number[index] ?? 0) : valueAt(readings, index)
-      const result = insertReading.run(
-        state.nextSeq,
-        timestamp,
-        ref,
+      rows.push(
+        state.nextSeq + index - first,
+        timestampUs[index] ?? 0,
+        refOf(named),
         receivedUs[index] ?? 0,
         quality[index] ?? 0,
         value
       )
-      if (result.changes === 1) {
-        state.nextSeq += 1
-        state.accepted += 1
-        continue
-      }
-      const before = storedReading.parse(selectReading.get(timestamp, ref))
-      if (before.value === value && before.quality === quality[index]) state.duplicate += 1
-      else addReject(state, conflictOf(readings, index, before.value))
     }
+    return rows
+  }
+
+  function addReadings(state: LaneState, readings: ReadingColumns): void {
+    let index = 0
+    while (index < readings.count) {
+      const count = Math.min(ROWS_AT_ONCE, readings.count - index)
+      if (count < ROWS_AT_ONCE || !addAtOnce(state, rowsOf(state, readings, index, count))) {
+        for (let at = index; at < index + count; at++) addReading(state, readings, at)
+      }
+      index += count
+    }
+  }
+
+  /** Several rows by one statement, in half the time; false, and nothing added, when a key among them is taken. */
+  function addAtOnce(state: LaneState, rows: Value[]): boolean {
+    try {
+      insertReadings.run(rows)
+    } catch (error) {
+      if (codeOf(error) === 'SQLITE_CONSTRAINT_UNIQUE') return false
+      throw error
+    }
+    state.nextSeq += ROWS_AT_ONCE
+    state.accepted += ROWS_AT_ONCE
+    return true
+  }
+
+  function addReading(state: LaneState, readings: ReadingColumns, index: number): void {
+    const row = rowsOf(state, readings, index, 1)
+    if (insertReading.run(row).changes === 1) {
+      state.nextSeq += 1
+      state.accepted += 1
+      return
+    }
+    const [, timestamp, ref, , quality, value] = row
+    const before = storedReading.parse(selectReading.get(timestamp, ref))
+    if (before.value === value && before.quality === quality) state.duplicate += 1
+    else addReject(state, conflictOf(readings, index, before.value))
   }
 
   function conflictOf(readings: ReadingColumns, index: number, before: Value): Reject {
@@ -173,12 +211,8 @@ export function createAppender(db: BufferFile, lanes: Lanes, newId: () => string
       maintenance.received += group.events.length
       addReadings(readings, group.readings)
       for (const reject of group.rejects) addReject(readings, reject)
-      if (group.events.length > 0) {
-        addEvents(maintenance, readings, group.events)
-        lanes.save(maintenance)
-      }
+      addEvents(maintenance, readings, group.events)
       for (const { client, packet, digest } of group.packets) insertPacket.run(client, packet, digest)
-      lanes.save(readings)
     },
     forget() {
       known.clear()

@@ -230,6 +230,7 @@ export function openStore(options: StoreOptions, clockMs: () => number): Store {
       try {
         const made = transact(() => {
           for (const group of groups) appender.append(group)
+          for (const lane of LANES) if (fresh[lane] > 0 || lane === 'readings') lanes.save(lanes.current(lane))
           for (const lane of LANES) {
             const since = unsealed(lane) > 0 ? clockMs() : null
             waiting[lane] = { sinceMs: waiting[lane].sinceMs ?? since, bytes: waiting[lane].bytes + fresh[lane] }
