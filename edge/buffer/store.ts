@@ -15,9 +15,10 @@ import { createAppender } from './append.ts'
 import type { Group } from './append.ts'
 import { openBufferFile, sizeOf } from './file.ts'
 import { openLanes } from './lanes.ts'
+import { createLinger } from './linger.ts'
 import { createOutbox } from './outbox.ts'
 import type { OutgoingBatch } from './outbox.ts'
-import { createSealer, FULL_RECORDS, RECKONED_READING_BYTES } from './sealing.ts'
+import { createSealer, RECKONED_READING_BYTES } from './sealing.ts'
 import type { Sealed } from './sealing.ts'
 import { createWindows } from './windows.ts'
 
@@ -84,10 +85,6 @@ export type Store = {
   close(): void
 }
 
-/** Sealing waits for this many records, or ten times the linger: an idle gateway makes few small batches. */
-const LINGER_RECORDS = 100
-const IDLE_LINGERS = 10
-
 /** Above this share of the cap the windows give way: acknowledged batches and sealed rows go at once. */
 const PRESSED_SHARE = 0.8
 
@@ -96,8 +93,6 @@ const RESERVED_SHARE = 1 / 16
 
 /** What a reading's row, index entry and page share take in the file, bytes; reckoned high. */
 const RECKONED_ROW_BYTES = 100
-
-type Waiting = Record<Lane, { sinceMs: number | null; bytes: number }>
 
 /** `clockMs`: monotonic. */
 export function openStore(options: StoreOptions, clockMs: () => number): Store {
@@ -127,9 +122,8 @@ export function openStore(options: StoreOptions, clockMs: () => number): Store {
   const deleteClient = db.prepare('DELETE FROM packets WHERE client = ?')
 
   const sealed = outbox.waiting()
-  let waiting: Waiting = { readings: { sinceMs: null, bytes: 0 }, maintenance: { sinceMs: null, bytes: 0 } }
-  for (const lane of LANES)
-    if (unsealed(lane) > 0) waiting[lane] = { sinceMs: clockMs(), bytes: unsealed(lane) * RECKONED_READING_BYTES }
+  const linger = createLinger({ lingerMs: options.lingerMs, fullBytes: options.maxBatchBytes, clockMs })
+  for (const lane of LANES) if (unsealed(lane) > 0) linger.took(lane, unsealed(lane) * RECKONED_READING_BYTES)
   try {
     outbox.checkTail(options.path)
   } catch (error) {
@@ -149,7 +143,7 @@ export function openStore(options: StoreOptions, clockMs: () => number): Store {
 
   /** Memory follows only what was committed: on an error all that `work` changed is as before. */
   function transact<Result>(work: () => Result): Result {
-    const before = structuredClone(waiting)
+    const undo = linger.save()
     begin.run()
     try {
       const result = work()
@@ -157,7 +151,7 @@ export function openStore(options: StoreOptions, clockMs: () => number): Store {
       return result
     } catch (error) {
       if (db.inTransaction) rollback.run()
-      waiting = before
+      undo()
       lanes.reload()
       appender.forget()
       throw error
@@ -171,14 +165,7 @@ export function openStore(options: StoreOptions, clockMs: () => number): Store {
   }
 
   function isDue(lane: Lane, sending: boolean): boolean {
-    const { sinceMs, bytes } = waiting[lane]
-    if (sinceMs === null || carrying) return false
-    const records = unsealed(lane)
-    if (records >= FULL_RECORDS || bytes >= options.maxBatchBytes) return true
-    if (!sending) return false
-    if (lane === 'maintenance') return true
-    const ageMs = clockMs() - sinceMs
-    return ageMs >= options.lingerMs * IDLE_LINGERS || (ageMs >= options.lingerMs && records >= LINGER_RECORDS)
+    return !carrying && linger.isDue(lane, unsealed(lane), sending)
   }
 
   function sealDue(sending: boolean): Sealed[] {
@@ -188,9 +175,7 @@ export function openStore(options: StoreOptions, clockMs: () => number): Store {
         const batch = sealer.seal(lane)
         if (batch === null) break
         made.push(batch)
-        const left = unsealed(lane)
-        const bytes = Math.max(left * RECKONED_READING_BYTES, waiting[lane].bytes - batch.reckonedBytes)
-        waiting[lane] = left === 0 ? { sinceMs: null, bytes: 0 } : { sinceMs: waiting[lane].sinceMs, bytes }
+        linger.sealed(lane, batch.reckonedBytes, unsealed(lane))
       }
     }
     return made
@@ -230,10 +215,9 @@ export function openStore(options: StoreOptions, clockMs: () => number): Store {
       try {
         const made = transact(() => {
           for (const group of groups) appender.append(group)
-          for (const lane of LANES) if (fresh[lane] > 0 || lane === 'readings') lanes.save(lanes.current(lane))
           for (const lane of LANES) {
-            const since = unsealed(lane) > 0 ? clockMs() : null
-            waiting[lane] = { sinceMs: waiting[lane].sinceMs ?? since, bytes: waiting[lane].bytes + fresh[lane] }
+            lanes.save(lanes.current(lane))
+            if (unsealed(lane) > 0) linger.took(lane, fresh[lane])
           }
           return sealDue(sending)
         })
@@ -256,12 +240,7 @@ export function openStore(options: StoreOptions, clockMs: () => number): Store {
       addSealed(made)
       return made.length > 0
     },
-    sealDueInMs(sending) {
-      const { sinceMs } = waiting.readings
-      if (!sending || sinceMs === null || carrying) return null
-      const lingerMs = unsealed('readings') >= LINGER_RECORDS ? options.lingerMs : options.lingerMs * IDLE_LINGERS
-      return Math.max(0, sinceMs + lingerMs - clockMs())
-    },
+    sealDueInMs: (sending) => (sending && !carrying ? linger.dueInMs(unsealed('readings')) : null),
     pending: (lane, afterId, limit) => (carrying ? [] : outbox.pending(lane, afterId, limit)),
     acknowledge(acks) {
       const freed = transact(() => acks.map((ack) => outbox.acknowledge(ack)))
@@ -340,7 +319,7 @@ export function openStore(options: StoreOptions, clockMs: () => number): Store {
             pending: sums.accepted - sums.evicted - sums.acknowledged
           })),
         pendingRecords: sealed.records + unsealed('readings') + unsealed('maintenance'),
-        pendingBytes: sealed.bytes + waiting.readings.bytes + waiting.maintenance.bytes,
+        pendingBytes: sealed.bytes + linger.bytes(),
         oldestPendingUs: known.length === 0 ? null : Math.min(...known),
         usedBytes: usedBytes(),
         maxBytes: options.maxBytes,
