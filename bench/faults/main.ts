@@ -11,7 +11,7 @@ import { openBed } from './bed.ts'
 import type { Bed } from './bed.ts'
 import { createChecks } from './checks.ts'
 import { brokerKill } from './broker-kill.ts'
-import { bridgeKill } from './bridge-kill.ts'
+import { bridgeKill, bridgeKillWithBroker } from './bridge-kill.ts'
 import { clone } from './clone.ts'
 import { commitCut } from './commit-cut.ts'
 import { databaseCrash } from './database-crash.ts'
@@ -28,6 +28,7 @@ import type { Result } from './report.ts'
 const FAULTS: readonly Fault[] = [
   edgeKill,
   bridgeKill,
+  bridgeKillWithBroker,
   databaseCrash,
   commitCut,
   brokerKill,

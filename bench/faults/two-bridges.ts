@@ -16,7 +16,7 @@ const HARMS: readonly { name: string; harm: Partial<Harm> }[] = [
 ]
 
 /** A round lasts until this many batches have passed: lost answers hold them up. */
-const ROUND_BATCHES = 25
+const ROUND_BATCHES = 15
 const ROUND_MS = 60_000
 
 export const twoBridges: Fault = {
