@@ -2,10 +2,9 @@
 //
 // Closing runs in reverse: the doors stop taking, the intake waits for its commits, the uplink says goodbye, the buffer closes.
 import { randomUUID } from 'node:crypto'
-import { access, constants, mkdir } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { AppError, messageOf } from '../shared/errors.ts'
+import { AppError } from '../shared/errors.ts'
 import type { Log } from '../shared/log.ts'
 import { pause } from '../shared/retry.ts'
 import { createClosers } from '../shared/service.ts'
@@ -16,6 +15,7 @@ import type { EdgeSettings } from './config.ts'
 import { createDecoder } from './decode/decode.ts'
 import { openBrokerDoor } from './doors/broker.ts'
 import type { BrokerDoor } from './doors/broker.ts'
+import { prepareFolder } from './folder.ts'
 import { readGatewayIdentity } from './gateway-id.ts'
 import type { GatewayIdentity } from './gateway-id.ts'
 import { openHttp } from './http/server.ts'
@@ -174,18 +174,6 @@ export async function startEdge(
   } catch (error) {
     await closers.closeAll()
     throw error
-  }
-}
-
-async function prepareFolder(folder: string): Promise<void> {
-  try {
-    await mkdir(folder, { recursive: true, mode: 0o700 })
-    await access(folder, constants.R_OK | constants.W_OK | constants.X_OK)
-  } catch (error) {
-    throw new AppError('folder_unwritable', `the data folder ${folder} can't be used: ${messageOf(error)}`, {
-      hint: 'make it writable for this user or give EDGE_DATA_DIR another one',
-      cause: error
-    })
   }
 }
 

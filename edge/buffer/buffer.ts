@@ -1,7 +1,5 @@
 // The buffer as the rest of the edge sees it: a handle on its thread.
 import { existsSync, renameSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
-import { dirname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { Ack } from '../../shared/ack.ts'
 import type { Lane } from '../../shared/batch/envelope.ts'
@@ -51,11 +49,10 @@ const FULL_WAIT_MS = 10_000
 type Waiter = { resolve: (message: FromBuffer) => void; reject: (error: AppError) => void }
 
 /**
- * Opens the buffer. A file that is broken is set aside with its name changed, never a reason not to start.
- * @throws AppError `buffer_in_use`, `buffer_foreign`, `folder_unwritable`
+ * Opens the buffer, in a folder that is there. A file that is broken is set aside with its name changed, never a reason not to start.
+ * @throws AppError `buffer_in_use`, `buffer_foreign`
  */
 export async function openBuffer(options: BufferOptions): Promise<EdgeBuffer> {
-  await makeFolder(dirname(options.path))
   try {
     return await openThread(options, null)
   } catch (error) {
@@ -69,17 +66,6 @@ export async function openBuffer(options: BufferOptions): Promise<EdgeBuffer> {
       'the buffer file is broken and was set aside; what it held is not sent'
     )
     return await openThread(options, setAside)
-  }
-}
-
-async function makeFolder(folder: string): Promise<void> {
-  try {
-    await mkdir(folder, { recursive: true, mode: 0o700 })
-  } catch (error) {
-    throw new AppError('folder_unwritable', `the data folder ${folder} can't be made: ${messageOf(error)}`, {
-      hint: 'make it writable for this user or give EDGE_DATA_DIR another folder',
-      cause: error
-    })
   }
 }
 

@@ -149,6 +149,9 @@ t.test('what keeps the edge from starting is one clear line and what to do, and 
       environment(join(folder, 'gateway-id/below')),
       /^edge: the data folder .* can't be used: .*\n.*EDGE_DATA_DIR.*\n$/
     ],
+    // Where there is a /proc, it takes no entries.
+    [environment('/proc/version/edge'), /^edge: the data folder .* can't be used: .*\n.*EDGE_DATA_DIR.*\n$/],
+    [environment('/proc/nowhere'), /^edge: the data folder .* can't be used: .*\n.*EDGE_DATA_DIR.*\n$/],
     [environment(folder), /^edge: .*in use by another edge\n.*EDGE_DATA_DIR.*\n$/]
   ]
   for (const [env, expected] of cases) {
