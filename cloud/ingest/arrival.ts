@@ -8,7 +8,8 @@ export type Arrived =
   | { kind: 'unreadable'; gateway: string; wire: Uint8Array; detail: string }
 
 export type Outcome = {
-  result: 'committed' | 'replay' | 'refused'
+  /** `superseded`: nothing became of it, the same batch came again and waits in its place. */
+  result: 'committed' | 'replay' | 'refused' | 'superseded'
   reason: Refusal | null
   /** Of a replay, as they were stored. Records. */
   stored: number
@@ -28,4 +29,9 @@ export function laneOf(arrived: Arrived): Lane {
 /** As announced; what can't be read counts as one record. */
 export function recordsOf(arrived: Arrived): number {
   return arrived.kind === 'batch' ? arrived.envelope.header.records : 1
+}
+
+/** Of the content, uncompressed. */
+export function bytesOf(arrived: Arrived): number {
+  return arrived.kind === 'batch' ? arrived.envelope.header.bodyBytes : arrived.wire.length
 }

@@ -1,10 +1,10 @@
 // What can't become a row, kept once: by its id, which the edge or the place in the batch gives.
+import { createHash } from 'node:crypto'
 import type { Client } from '../database.ts'
 import type { PlacedReject } from '../../shared/batch/body.ts'
 import { hexOf } from '../../shared/batch/envelope.ts'
 import type { Lane } from '../../shared/batch/envelope.ts'
 import { instantText } from './instant.ts'
-import { keyOf } from './prepare.ts'
 import type { PreparedBatch } from './prepare.ts'
 
 const MAX_DETAIL_CHARACTERS = 2_000
@@ -64,7 +64,8 @@ export function letterOfRecord(
 ): DeadLetter {
   const { gateway, epoch, lane } = batch.header
   return {
-    id: keyOf({ gateway, epoch, lane, batch: seq }),
+    // By what it is, not by its place: sealed again in another epoch it is the same record.
+    id: `${gateway}/${createHash('sha256').update(lane).update(record.payload).digest('hex')}`,
     gateway,
     epoch,
     lane,

@@ -17,6 +17,13 @@ type LaneSum = {
 }
 
 /**
+ * An alarm is over when the gateway goes on in another epoch than the one that was forked, as it should, and a day has
+ * passed in which nothing forked again. Until then its `alarm_at` tells its age; one that stays is for an operator.
+ */
+const OVER =
+  "(gateways.alarm_epoch <> excluded.epoch AND gateways.alarm_at <= excluded.last_seen - INTERVAL '24 hours')"
+
+/**
  * Adds the batches, which are new in the ledger and sorted by key, to their lanes.
  * All new numbers lie above `dense_batch`; so they follow on it without a hole exactly when the highest of n is
  * `dense_batch + n`. In every other case the ledger is asked, in a later statement: it sees what others committed while
@@ -44,7 +51,10 @@ export async function addToLanes(
         SELECT gateway_id, $14, $14, epoch FROM unnest($12::text[], $13::text[]) AS seen (gateway_id, epoch)
         ON CONFLICT (gateway_id) DO UPDATE SET
           last_seen = greatest(gateways.last_seen, excluded.last_seen),
-          epoch = excluded.epoch
+          epoch = excluded.epoch,
+          alarm = CASE WHEN ${OVER} THEN NULL ELSE gateways.alarm END,
+          alarm_at = CASE WHEN ${OVER} THEN NULL ELSE gateways.alarm_at END,
+          alarm_epoch = CASE WHEN ${OVER} THEN NULL ELSE gateways.alarm_epoch END
       )
       INSERT INTO ingest_lanes AS lane (
         gateway_id, epoch, lane, batches, records, stored, duplicates, dead_lettered, evicted, last_batch, last_seq,
@@ -155,13 +165,14 @@ export async function raiseAlarms(client: Client, forks: readonly PreparedBatch[
   await client.query({
     name: 'raise_alarms',
     text: `
-      INSERT INTO gateways (gateway_id, first_seen, last_seen, epoch, alarm, alarm_at)
-      SELECT gateway_id, $4, $4, epoch, alarm, $4
+      INSERT INTO gateways (gateway_id, first_seen, last_seen, epoch, alarm, alarm_at, alarm_epoch)
+      SELECT gateway_id, $4, $4, epoch, alarm, $4, epoch
       FROM unnest($1::text[], $2::text[], $3::text[]) AS forked (gateway_id, epoch, alarm)
       ON CONFLICT (gateway_id) DO UPDATE SET
         last_seen = greatest(gateways.last_seen, excluded.last_seen),
         alarm = excluded.alarm,
-        alarm_at = excluded.alarm_at`,
+        alarm_at = excluded.alarm_at,
+        alarm_epoch = excluded.alarm_epoch`,
     values: [
       headers.map((header) => header.gateway),
       headers.map((header) => header.epoch),

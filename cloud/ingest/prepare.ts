@@ -1,14 +1,18 @@
 // All that can be done for a transaction before the database is asked: contents opened, times checked, readings put in
 // order and into COPY's form. Runs for the next batches while PostgreSQL works on these.
 //
-// Guarantee: whatever a batch holds, this doesn't throw; a content that can't be opened makes the batch `undecodable`.
-import { messageOf } from '../../shared/errors.ts'
+// In two steps, since opening is the larger part: each batch by itself (`openArrived`), then all of them (`assemble`).
+//
+// A content that breaks the format makes its batch `undecodable`. Any other exception is a fault of this program, says
+// nothing about the batch, and is thrown.
+import { AppError } from '../../shared/errors.ts'
 import type { MaintenanceEvent } from '../../shared/event.ts'
 import { openBody, sameBytes } from '../../shared/batch/envelope.ts'
 import type { BatchHeader, Envelope } from '../../shared/batch/envelope.ts'
 import type { Body, PlacedReject, Tombstone } from '../../shared/batch/body.ts'
 import { createColumnBuilder } from '../../shared/batch/columns.ts'
 import type { ReadingColumns } from '../../shared/batch/columns.ts'
+import type { Incoming } from '../maintenance/inbox.ts'
 import type { Arrived } from './arrival.ts'
 import { encodeRows } from './copy.ts'
 import { instantText } from './instant.ts'
@@ -18,6 +22,11 @@ import type { RowRefusal, Rows } from './rows.ts'
 const DAY_US = 86_400_000_000
 /** Readings may be early by so much. */
 const MAX_AHEAD_US = DAY_US
+/**
+ * The lower bound also where readings are kept for ever: what lies before 1970 comes from a clock that was never set, and
+ * each week since is one partition at most, some 3,000.
+ */
+const EARLIEST_US = 0
 /** Readings less apart than this are one range for the roll-ups. */
 const RANGE_GAP_US = 3_600_000_000
 const MAX_RANGES = 64
@@ -33,6 +42,8 @@ export type PreparedBatch = {
   rejects: PlacedReject[]
   events: MaintenanceEvent[]
   tombstone: Tombstone | null
+  /** Readings or events, by their place among them, that must not be tried. */
+  condemned: ReadonlyMap<number, RowRefusal>
   /** Why the content can't be opened; null when it can. */
   problem: string | null
   /** A multirange of its readings' times, or null. */
@@ -56,46 +67,44 @@ export type Prepared = {
   copy: Buffer
 }
 
-export function prepare(group: readonly Arrived[], nowMs: number, retentionDays: number): Prepared {
-  const batches: PreparedBatch[] = []
-  const unreadable: Prepared['unreadable'] = []
-  const repeats: Prepared['repeats'] = []
-  const columns = new Map<PreparedBatch, ReadingColumns>()
-  const firsts = new Map<string, PreparedBatch>()
-  for (const [place, arrived] of group.entries()) {
-    if (arrived.kind === 'unreadable') {
-      unreadable.push({ place, gateway: arrived.gateway, wire: arrived.wire, detail: arrived.detail })
-      continue
-    }
-    const { batch, readings } = open(arrived.envelope, arrived.wire, place)
-    const key = keyOf(batch.header)
-    const first = firsts.get(key)
-    if (first !== undefined) {
-      repeats.push({ place, first: first.place, same: sameBytes(first.digest, batch.digest) })
-      continue
-    }
-    firsts.set(key, batch)
-    batches.push(batch)
-    if (readings !== null) columns.set(batch, readings)
+/** A batch as it came, opened. */
+export type Opened =
+  | { kind: 'batch'; batch: Omit<PreparedBatch, 'place'>; readings: ReadingColumns | null }
+  | { kind: 'unreadable'; gateway: string; wire: Uint8Array; detail: string }
+
+/** @throws whatever isn't the content's fault */
+export function openArrived(arrived: Arrived): Opened {
+  if (arrived.kind === 'unreadable') return arrived
+  const batch = unopened(arrived.envelope, arrived.wire)
+  let body: Body
+  try {
+    body = openBody(arrived.envelope)
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error
+    return { kind: 'batch', batch: { ...batch, kind: 'undecodable', problem: error.message }, readings: null }
   }
-  batches.sort((a, b) => compareKeys(a.header, b.header))
-  const nothing = createColumnBuilder(1).finish()
-  const rows = joinRows(
-    batches.map((batch) => ({ gateway: batch.header.gateway, columns: columns.get(batch) ?? nothing }))
-  )
-  const refused = refuseRows(rows, nowMs, retentionDays)
-  const order = orderRows(rows, refused.size === 0 ? () => true : (row) => !refused.has(row))
-  countAndRange(batches, rows, order)
-  return { batches, unreadable, repeats, rows, refused, order, copy: encodeRows(rows, order, { ordinals: false }) }
+  switch (body.kind) {
+    case 'tombstone': {
+      const { tombstone } = body
+      const digest = Buffer.from(tombstone.digest, 'hex')
+      return { kind: 'batch', batch: { ...batch, kind: 'tombstone', tombstone, digest }, readings: null }
+    }
+    case 'maintenance':
+      return { kind: 'batch', batch: { ...batch, events: body.events }, readings: null }
+    case 'readings':
+      return { kind: 'batch', batch: { ...batch, rejects: body.rejects }, readings: body.readings }
+  }
 }
 
-function open(
-  envelope: Envelope,
-  wire: Uint8Array,
-  place: number
-): { batch: PreparedBatch; readings: ReadingColumns | null } {
-  const { header, digest, predecessor } = envelope
-  const batch: PreparedBatch = {
+/** The batch as one dead letter, without a look into it. */
+export function giveUp(arrived: Arrived, problem: string): Opened {
+  if (arrived.kind === 'unreadable') return arrived
+  const batch = unopened(arrived.envelope, arrived.wire)
+  return { kind: 'batch', batch: { ...batch, kind: 'undecodable', problem }, readings: null }
+}
+
+function unopened({ header, digest, predecessor }: Envelope, wire: Uint8Array): Omit<PreparedBatch, 'place'> {
+  return {
     header,
     kind: 'data',
     digest,
@@ -104,33 +113,49 @@ function open(
     rejects: [],
     events: [],
     tombstone: null,
+    condemned: new Map(),
     problem: null,
     touched: null,
-    storable: 0,
-    place
+    storable: 0
   }
-  let body: Body
-  try {
-    body = openBody(envelope)
-  } catch (error) {
-    return { batch: { ...batch, kind: 'undecodable', problem: messageOf(error) }, readings: null }
+}
+
+/** @throws only what is this program's fault */
+export function assemble(group: readonly Opened[], nowMs: number, retentionDays: number): Prepared {
+  const batches: PreparedBatch[] = []
+  const unreadable: Prepared['unreadable'] = []
+  const repeats: Prepared['repeats'] = []
+  const columns = new Map<PreparedBatch, ReadingColumns>()
+  const firsts = new Map<string, PreparedBatch>()
+  for (const [place, opened] of group.entries()) {
+    if (opened.kind === 'unreadable') {
+      unreadable.push({ place, gateway: opened.gateway, wire: opened.wire, detail: opened.detail })
+      continue
+    }
+    const batch = { ...opened.batch, place }
+    const key = keyOf(batch.header)
+    const first = firsts.get(key)
+    if (first !== undefined) {
+      repeats.push({ place, first: first.place, same: sameBytes(first.digest, batch.digest) })
+      continue
+    }
+    firsts.set(key, batch)
+    batches.push(batch)
+    if (opened.readings !== null) columns.set(batch, opened.readings)
   }
-  switch (body.kind) {
-    case 'tombstone':
-      return {
-        batch: {
-          ...batch,
-          kind: 'tombstone',
-          tombstone: body.tombstone,
-          digest: Buffer.from(body.tombstone.digest, 'hex')
-        },
-        readings: null
-      }
-    case 'maintenance':
-      return { batch: { ...batch, events: body.events }, readings: null }
-    case 'readings':
-      return { batch: { ...batch, rejects: body.rejects }, readings: body.readings }
+  batches.sort((a, b) => compareKeys(a.header, b.header))
+  const nothing = createColumnBuilder(1).finish()
+  const rows = joinRows(
+    batches.map((batch) => ({ gateway: batch.header.gateway, columns: columns.get(batch) ?? nothing }))
+  )
+  const refused = refuseRows(rows, nowMs, retentionDays)
+  for (const [index, { kind, header, condemned }] of batches.entries()) {
+    if (kind !== 'data' || header.lane !== 'readings') continue
+    for (const [place, refusal] of condemned) refused.set((rows.starts[index] ?? 0) + place, refusal)
   }
+  const order = orderRows(rows, refused.size === 0 ? () => true : (row) => !refused.has(row))
+  countAndRange(batches, rows, order)
+  return { batches, unreadable, repeats, rows, refused, order, copy: encodeRows(rows, order, { ordinals: false }) }
 }
 
 export function keyOf({
@@ -158,14 +183,17 @@ function compareKeys(a: BatchHeader, b: BatchHeader): number {
 function refuseRows(rows: Rows, nowMs: number, retentionDays: number): Map<number, RowRefusal> {
   const refused = new Map<number, RowRefusal>()
   const latestUs = nowMs * 1_000 + MAX_AHEAD_US
-  const earliestUs = retentionDays === 0 ? Number.NEGATIVE_INFINITY : nowMs * 1_000 - retentionDays * DAY_US
+  const retainedUs = retentionDays === 0 ? EARLIEST_US : nowMs * 1_000 - retentionDays * DAY_US
+  const earliestUs = Math.max(EARLIEST_US, retainedUs)
   for (let row = 0; row < rows.count; row++) {
     const atUs = rows.timestampUs[row] ?? 0
     if (atUs >= earliestUs && atUs <= latestUs) continue
     const detail =
       atUs > latestUs
         ? `${instantText(atUs)} is more than a day ahead of the bridge's clock`
-        : `${instantText(atUs)} is older than the retention of ${retentionDays} days`
+        : atUs < EARLIEST_US
+          ? `${instantText(atUs)} is before 1970`
+          : `${instantText(atUs)} is older than the retention of ${retentionDays} days`
     refused.set(row, { reason: 'time_out_of_range', detail, sqlstate: null })
   }
   for (const [row, text] of rows.texts) {
@@ -206,6 +234,12 @@ function countAndRange(batches: readonly PreparedBatch[], rows: Rows, order: Uin
 
 function rangeText(fromUs: number, toUs: number): string {
   return `[${instantText(fromUs)},${instantText(toUs)}]`
+}
+
+/** The batch's events with their places in the lane. */
+export function incomingOf({ header, events }: PreparedBatch): Incoming[] {
+  const { gateway, epoch, batch, firstSeq } = header
+  return events.map((event, place) => ({ gateway, epoch, batch, seq: firstSeq + place, event }))
 }
 
 /** The seq of a batch's `reading`-th reading: readings fill the places that the rejects leave. */

@@ -1,7 +1,7 @@
 // Batches from the broker to the writer, and the answers back.
 //
-// Guarantees: a batch is acknowledged to the broker only after it is committed or refused for good, and its answer was
-// given to the broker or could not be; whatever arrives, at most `maxHeldBatches` and about `maxHeldBytes` are held, the
+// Guarantees: a batch is acknowledged to the broker only after it is committed or refused for good and its answer was
+// given to the broker or could not be, or when a newer copy of it is held in its place; whatever arrives, at most `maxHeldBatches` and about `maxHeldBytes` are held, the
 // rest waits at the broker. Not guaranteed: that an answer arrives; an edge without one sends the batch again.
 import { AppError, messageOf } from '../../shared/errors.ts'
 import type { Ack } from '../../shared/ack.ts'
@@ -131,12 +131,14 @@ export function startReceiver(options: {
     if (envelope.header.gateway !== gateway) {
       counts.wrongGateway += 1
       log.warn({ gateway, named: envelope.header.gateway }, 'batch of another gateway refused')
-      return answer(gateway, ackOf(envelope, refused('wrong_gateway')))
+      return answer(gateway, ackOf(envelope, refused('wrong_gateway'), 'refused'))
     }
     const outcome = await store({ kind: 'batch', envelope, wire })
+    // The newer copy is answered.
+    if (outcome.result === 'superseded') return
     if (outcome.reason === 'fork')
       log.error({ gateway, batch: envelope.header.batch }, 'batch of a cloned or restored gateway refused')
-    return answer(gateway, ackOf(envelope, outcome))
+    return answer(gateway, ackOf(envelope, outcome, outcome.result))
   }
 
   async function store(arrived: Arrived): Promise<Outcome> {
@@ -199,9 +201,9 @@ const NO_FACTS = {
 } satisfies Partial<Ack>
 
 /** The digest is that of the bytes that were sent, for a tombstone too: by it the edge knows what is answered. */
-function ackOf({ header, digest }: Envelope, outcome: Outcome): Ack {
+function ackOf({ header, digest }: Envelope, outcome: Outcome, result: Ack['result']): Ack {
   return {
-    result: outcome.result,
+    result,
     reason: outcome.reason,
     epoch: header.epoch,
     lane: header.lane,

@@ -14,8 +14,11 @@ const SINGLES = 64
 /** No record can cause these: syntax and access rules (a revoked right, a missing table or column). */
 const TABLE_FAULTS = '42'
 
-/** Passing by themselves as a rule, but a single batch can be what brings them about each time. */
-const PERHAPS_DATA = new Set(['53200', '53400', '57014'])
+/**
+ * Passing by themselves as a rule, but a single batch can be what brings them about each time. Not 55P03: a lock is always
+ * another's, and each look at it takes `lock_timeout`. What ends the session has no savepoint left: see isolate.ts.
+ */
+const PERHAPS_DATA = new Set(['40001', '40P01', '53000', '53200', '53400', '57014'])
 
 /** The database refuses whatever the data: held, retried, never a dead letter. */
 export class TableFault extends Error {

@@ -6,6 +6,7 @@
 import type { Client } from '../database.ts'
 import { copyIn, encodeRows } from './copy.ts'
 import type { RowRefusal, Rows } from './rows.ts'
+import { conflictWith } from './sift.ts'
 
 const CREATE = `
   CREATE TEMPORARY TABLE IF NOT EXISTS millrace_staging (
@@ -99,9 +100,7 @@ export async function storeStaged(
       result.duplicates.push(row)
       continue
     }
-    const stored = kept.value_text === null ? String(kept.value) : JSON.stringify(kept.value_text)
-    const detail = `stored for this sensor and time: ${stored}, quality ${kept.quality}`
-    result.conflicts.push({ row, refusal: { reason: 'conflict', detail, sqlstate: null } })
+    result.conflicts.push({ row, refusal: conflictWith(kept) })
   }
   return result
 }

@@ -1,13 +1,18 @@
-// The readings of a transaction into the table: straight, staged where keys are taken already, salvaged where PostgreSQL
-// refuses.
+// The readings of a transaction into the table, by the cheapest way that is open:
 //
-// Afterwards each row of `order` is stored, a duplicate, or refused with a reason; or it throws and the transaction is to
-// be rolled back.
+//   straight   COPY of all rows: no key of theirs is taken
+//   sifted     keys that are taken are looked up, the other rows copied; at once for a gateway that has lately sent some
+//   staged     INSERT … ON CONFLICT DO NOTHING, when another session took a key between look and COPY
+//   salvaged   by halves down to the rows that PostgreSQL refuses
+//
+// Each failure goes back to a savepoint and on to a later way. Afterwards each row of `order` is stored, a duplicate, or
+// refused with a reason; or it throws and the transaction is to be rolled back.
 import type { Client } from '../database.ts'
 import { classify } from '../sqlstate.ts'
-import { copyIn } from './copy.ts'
+import { copyIn, encodeRows } from './copy.ts'
 import type { RowRefusal, Rows } from './rows.ts'
 import { condemns, salvage, underSavepoint } from './salvage.ts'
+import { sift } from './sift.ts'
 import { storeStaged } from './staging.ts'
 import type { StagedResult } from './staging.ts'
 
@@ -15,8 +20,8 @@ const COPY = `
   SAVEPOINT readings;
   COPY sensor_readings (timestamp, sensor_id, value, value_text, quality, received_at) FROM STDIN (FORMAT binary)`
 
-/** How many transactions of a gateway go through staging at once after one that had to. */
-const STAGED_AFTER = 16
+/** How many transactions of a gateway are sifted at once after one that had to be. */
+const SIFTED_AFTER = 16
 
 export type Stored = { duplicates: number[]; refused: Map<number, RowRefusal> }
 
@@ -37,18 +42,25 @@ export type StoreWork = {
 }
 
 export function createReadingStore(options: { now: () => number }): ReadingStore {
-  const stagedLeft = new Map<string, number>()
+  const siftedLeft = new Map<string, number>()
 
-  /** Null when the COPY met a key that is taken, or a row that is refused: `error`. */
-  async function straight(client: Client, work: StoreWork): Promise<{ error: unknown } | null> {
+  /** Null when all is in; `error`: the COPY met a key that is taken, or a row that is refused. */
+  async function copy(client: Client, work: StoreWork, bytes: Uint8Array): Promise<{ error: unknown } | null> {
     try {
-      await copyIn(client, COPY, work.copy, work.meanwhile)
+      await copyIn(client, COPY, bytes, work.meanwhile)
       return null
     } catch (error) {
       if (!condemns(error, work.stubborn)) throw error
       await client.query('ROLLBACK TO SAVEPOINT readings; RELEASE SAVEPOINT readings')
       return { error }
     }
+  }
+
+  async function sifted(client: Client, work: StoreWork): Promise<Stored | { error: unknown }> {
+    const { free, ...found } = await sift(client, work.rows, work.order)
+    if (free.length === 0) return collect([found])
+    const bytes = free.length === work.order.length ? work.copy : encodeRows(work.rows, free, { ordinals: false })
+    return (await copy(client, work, bytes)) ?? collect([found])
   }
 
   async function staged(client: Client, work: StoreWork): Promise<Stored> {
@@ -71,7 +83,7 @@ export function createReadingStore(options: { now: () => number }): ReadingStore
       error,
       stubborn: work.stubborn,
       store: (some) => storeStaged(client, work.rows, Uint32Array.from(some), { clear: true }),
-      probe: () => probe(client, options.now())
+      probe: () => probeReading(client, options.now())
     })
     const stored = collect(results)
     for (const { item, sqlstate, message } of refused) {
@@ -82,19 +94,25 @@ export function createReadingStore(options: { now: () => number }): ReadingStore
 
   function note(gateways: ReadonlySet<string>, hadDuplicates: boolean): void {
     for (const gateway of gateways) {
-      const left = hadDuplicates ? STAGED_AFTER : (stagedLeft.get(gateway) ?? 0) - 1
-      if (left > 0) stagedLeft.set(gateway, left)
-      else stagedLeft.delete(gateway)
+      const left = hadDuplicates ? SIFTED_AFTER : (siftedLeft.get(gateway) ?? 0) - 1
+      if (left > 0) siftedLeft.set(gateway, left)
+      else siftedLeft.delete(gateway)
     }
   }
 
   return {
     async store(client, work) {
       if (work.order.length === 0) return collect([])
-      const toStaging = [...work.gateways].some((gateway) => stagedLeft.has(gateway))
-      const failure = toStaging ? null : await straight(client, work)
-      if (!toStaging && failure === null) return collect([])
-      const stored =
+      const atOnce = [...work.gateways].some((gateway) => siftedLeft.has(gateway))
+      let failure = atOnce ? null : await copy(client, work, work.copy)
+      if (!atOnce && failure === null) return collect([])
+      let stored: Stored | null = null
+      if (failure === null || classify(failure.error) === 'duplicate') {
+        const result = await sifted(client, work)
+        if ('error' in result) failure = result
+        else stored = result
+      }
+      stored ??=
         failure === null || classify(failure.error) === 'duplicate'
           ? await staged(client, work)
           : await saved(client, work, failure.error)
@@ -117,7 +135,7 @@ function collect(results: readonly StagedResult[]): Stored {
 }
 
 /** A reading that nothing can be said against. */
-async function probe(client: Client, nowMs: number): Promise<void> {
+export async function probeReading(client: Client, nowMs: number): Promise<void> {
   const at = new Date(nowMs).toISOString()
   await client.query({
     name: 'probe_readings',

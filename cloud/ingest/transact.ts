@@ -2,13 +2,13 @@
 //
 // Guarantees: all of it is committed or nothing; each batch counts once, by its ledger row, which comes first; each of its
 // records is stored, a duplicate, a dead letter or evicted, and the counts say which.
+import { createHash } from 'node:crypto'
 import { sameBytes } from '../../shared/batch/envelope.ts'
 import type { MaintenanceEvent } from '../../shared/event.ts'
 import type { Client } from '../database.ts'
 import { applyEvents } from '../maintenance/apply.ts'
 import { lockGateways, takeEvents } from '../maintenance/inbox.ts'
 import type { Incoming } from '../maintenance/inbox.ts'
-import { createHash } from 'node:crypto'
 import type { Outcome } from './arrival.ts'
 import { refused as refusedOutcome } from './arrival.ts'
 import { encodeRows } from './copy.ts'
@@ -18,7 +18,7 @@ import { insertGap } from './gaps.ts'
 import { addToLanes, raiseAlarms } from './lanes.ts'
 import { claim, correct } from './ledger.ts'
 import type { Found } from './ledger.ts'
-import { seqOfReading } from './prepare.ts'
+import { incomingOf, seqOfReading } from './prepare.ts'
 import type { Prepared, PreparedBatch } from './prepare.ts'
 import type { Registry, Seen } from './registry.ts'
 import { batchOfRow, orderRows, rowJson } from './rows.ts'
@@ -68,9 +68,9 @@ export async function transact(client: Client, options: TransactOptions): Promis
   const forks = judgeFound(found, options, transaction)
   const tallies = new Map(fresh.map((batch) => [batch, emptyTally()]))
   if (fresh.some((batch) => batch.events.length > 0)) await lockGateways(client, gatewaysOf(fresh))
-  letters.push(...(await storeReadings(client, options, tallies, transaction)))
-  letters.push(...(await storeEvents(client, options, tallies)))
   const rejects = new Map<DeadLetter, Tally>()
+  letters.push(...(await storeReadings(client, options, tallies, transaction, rejects)))
+  letters.push(...(await storeEvents(client, options, tallies, rejects)))
   for (const [batch, tally] of tallies) letters.push(...(await storeRest(client, batch, tally, rejects)))
   if (letters.length > 0) {
     for (const letter of await insertDeadLetters(client, letters)) countAgain(rejects.get(letter))
@@ -97,7 +97,7 @@ function expected(batch: PreparedBatch): Tally {
   const { records } = batch.header
   if (batch.kind === 'tombstone') return { ...emptyTally(), evicted: records }
   if (batch.kind === 'undecodable') return { ...emptyTally(), deadLettered: records }
-  const stored = batch.header.lane === 'maintenance' ? batch.events.length : batch.storable
+  const stored = batch.header.lane === 'maintenance' ? batch.events.length - batch.condemned.size : batch.storable
   return { ...emptyTally(), stored, deadLettered: records - stored }
 }
 
@@ -148,7 +148,8 @@ async function storeReadings(
   client: Client,
   options: TransactOptions,
   tallies: ReadonlyMap<PreparedBatch, Tally>,
-  transaction: Transaction
+  transaction: Transaction,
+  rejects: Map<DeadLetter, Tally>
 ): Promise<DeadLetter[]> {
   const { prepared, registry, store, stubborn, meanwhile } = options
   const { rows, batches } = prepared
@@ -191,7 +192,9 @@ async function storeReadings(
     tally.deadLettered += 1
     const seq = seqOfReading(batch, row - (rows.starts[index] ?? 0))
     const record = { payload: rowJson(rows, row), receivedUs: rows.receivedUs[row] ?? 0, topic: null }
-    letters.push(letterOfRecord(batch, seq, refusal, record))
+    const letter = letterOfRecord(batch, seq, refusal, record)
+    rejects.set(letter, tally)
+    letters.push(letter)
   }
   return letters
 
@@ -206,18 +209,24 @@ async function storeReadings(
 async function storeEvents(
   client: Client,
   options: TransactOptions,
-  tallies: ReadonlyMap<PreparedBatch, Tally>
+  tallies: ReadonlyMap<PreparedBatch, Tally>,
+  rejects: Map<DeadLetter, Tally>
 ): Promise<DeadLetter[]> {
   const owners = new Map<Incoming, { batch: PreparedBatch; tally: Tally }>()
-  for (const [batch, tally] of tallies) {
-    const { gateway, epoch, firstSeq } = batch.header
-    for (const [position, event] of batch.events.entries()) {
-      owners.set({ gateway, epoch, batch: batch.header.batch, seq: firstSeq + position, event }, { batch, tally })
-    }
-    tally.stored += batch.events.length
-  }
-  if (owners.size === 0) return []
   const letters: DeadLetter[] = []
+  for (const [batch, tally] of tallies) {
+    for (const [place, incoming] of incomingOf(batch).entries()) {
+      const refusal = batch.condemned.get(place)
+      if (refusal === undefined) {
+        tally.stored += 1
+        owners.set(incoming, { batch, tally })
+      } else {
+        tally.deadLettered += 1
+        letters.push(letterOfRecord(batch, incoming.seq, refusal, recordOf(incoming.event)))
+      }
+    }
+  }
+  if (owners.size === 0) return letters
   const { duplicates, refused } = await takeEvents(client, [...owners.keys()], options.stubborn)
   for (const incoming of duplicates) {
     const tally = owners.get(incoming)?.tally
@@ -230,7 +239,9 @@ async function storeEvents(
     if (owner === undefined) continue
     owner.tally.stored -= 1
     owner.tally.deadLettered += 1
-    letters.push(letterOfRecord(owner.batch, incoming.seq, refusal, recordOf(incoming.event)))
+    const letter = letterOfRecord(owner.batch, incoming.seq, refusal, recordOf(incoming.event))
+    rejects.set(letter, owner.tally)
+    letters.push(letter)
   }
   return letters
 }

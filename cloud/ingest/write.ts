@@ -11,7 +11,9 @@ import type { Hold } from './hold.ts'
 import { createLine } from './line.ts'
 import type { Line, Retry } from './line.ts'
 import { createPartitions } from './partitions.ts'
+import type { Prepared } from './prepare.ts'
 import { createRegistry } from './registry.ts'
+import { createSightings } from './sightings.ts'
 import { createReadingStore } from './store.ts'
 import type { Transaction } from './transact.ts'
 
@@ -36,7 +38,8 @@ export type WriterState = {
 
 export type Writer = {
   /**
-   * Resolves when all are committed or refused, in the order given; batches of several calls may share a transaction.
+   * Resolves when all are committed or refused, in the order given, or superseded by a newer copy; batches of several
+   * calls may share a transaction.
    * Waits as long as the database is away or takes nothing.
    * @throws AppError `closed`
    */
@@ -57,6 +60,8 @@ export function createWriter(options: {
   retry?: Retry
   /** How long a sensor's owner is believed, ms. */
   ownerTtlMs?: number
+  /** How long at least between two writings of when sensors were last seen, ms. */
+  sightingsEveryMs?: number
 }): Writer {
   const { database, now, log } = options
   const totals = { transactions: 0, replays: 0, forks: 0, stored: 0, duplicates: 0, deadLettered: 0, evicted: 0 }
@@ -64,7 +69,16 @@ export function createWriter(options: {
   const partitions = createPartitions(options)
   const registry = createRegistry({ now, ...(options.ownerTtlMs === undefined ? {} : { ttlMs: options.ownerTtlMs }) })
 
-  function onCommitted({ total, replays, forks }: Transaction): void {
+  const sightings = createSightings({
+    database,
+    now,
+    log,
+    ...(options.sightingsEveryMs === undefined ? {} : { flushEveryMs: options.sightingsEveryMs })
+  })
+
+  function onCommitted({ seen, total, replays, forks }: Transaction, { rows }: Prepared): void {
+    registry.learn(seen)
+    if (total.stored > 0) sightings.note(rows.sensors)
     lastCommitAt = new Date(now()).toISOString()
     totals.transactions += 1
     totals.replays += replays
@@ -100,7 +114,9 @@ export function createWriter(options: {
       ...totals
     }),
     async close() {
+      const reachable = lines.readings.hold() === null
       await Promise.all([lines.readings.close(), lines.maintenance.close()])
+      if (reachable) await sightings.close()
     }
   }
 }

@@ -1,13 +1,16 @@
 // Events become changes of tasks, in the order in which the gateway sent them, each once. Part of the ingest transaction,
 // under the gateway's lock (inbox.ts).
 //
+// An event whose predecessors never came, because the gateway went on in a new epoch, is applied with a remark before what
+// the new epoch says, and its task is flagged.
+//
 // An event is a fact: its state is applied also when the states don't allow the change; that is logged, and the task is
 // flagged.
 import type { MaintenanceEvent, TaskState } from '../../shared/event.ts'
 import { TASK_STATES } from '../../shared/event.ts'
 import type { Client } from '../database.ts'
 import { instantText } from '../ingest/instant.ts'
-import { takeTurn } from './inbox.ts'
+import { digestOf, takeTurn } from './inbox.ts'
 import { isFinal, legal } from './state-machine.ts'
 
 type Task = {
@@ -22,33 +25,36 @@ type Task = {
   closedUs: number | null
 }
 
-type Change = { event: MaintenanceEvent; from: TaskState | null; legal: boolean }
+type Change = { event: MaintenanceEvent; from: TaskState | null; legal: boolean; remark: string | null }
+
+const STRANDED = 'applied although events before it never came: the gateway has gone on in a new epoch'
 
 /** Applies what the lane is dense up to. Returns how many events were applied. */
 export async function applyEvents(client: Client, gateway: string, epoch: string, denseBatch: number): Promise<number> {
-  const events = await takeTurn(client, gateway, epoch, denseBatch)
-  if (events.length === 0) return 0
-  const tasks = await findTasks(client, gateway, [...new Set(events.map((event) => event.task))])
+  const turns = await takeTurn(client, gateway, epoch, denseBatch)
+  if (turns.length === 0) return 0
+  const tasks = await findTasks(client, gateway, [...new Set(turns.map(({ event }) => event.task))])
   const changes: Change[] = []
-  for (const event of events) {
+  for (const { event, stranded } of turns) {
     const before = tasks.get(event.task) ?? null
     const isLegal = legal(before?.state ?? null, event.state)
-    changes.push({ event, from: before?.state ?? null, legal: isLegal })
-    tasks.set(event.task, applied(before, event, isLegal))
+    changes.push({ event, from: before?.state ?? null, legal: isLegal, remark: stranded ? STRANDED : null })
+    tasks.set(event.task, applied(before, event, isLegal && !stranded))
   }
   await saveTasks(client, gateway, [...tasks.values()])
   await log(client, gateway, changes)
-  return events.length
+  return turns.length
 }
 
-function applied(before: Task | null, event: MaintenanceEvent, isLegal: boolean): Task {
+/** `sound`: nothing about the change is to be looked at by a person. */
+function applied(before: Task | null, event: MaintenanceEvent, sound: boolean): Task {
   return {
     task: event.task,
     title: event.title ?? before?.title ?? null,
     equipment: event.equipment ?? before?.equipment ?? null,
     sensor: event.sensor ?? before?.sensor ?? null,
     state: event.state,
-    flagged: (before?.flagged ?? false) || !isLegal,
+    flagged: (before?.flagged ?? false) || !sound,
     openedUs: before?.openedUs ?? event.timestampUs,
     updatedUs: event.timestampUs,
     closedUs: isFinal(event.state) ? event.timestampUs : null
@@ -145,16 +151,17 @@ async function log(client: Client, gateway: string, changes: readonly Change[]):
     name: 'log_changes',
     text: `
       INSERT INTO maintenance_logs (
-        task_id, gateway_id, event_id, from_state, to_state, legal, done_by, note, happened_at, received_at
+        task_id, gateway_id, event_id, from_state, to_state, legal, done_by, note, happened_at, received_at,
+        digest, remark
       )
       SELECT
         tasks.id, $1, change.event_id, change.from_state, change.to_state, change.legal, change.done_by, change.note,
-        change.happened_at, change.received_at
+        change.happened_at, change.received_at, change.digest, change.remark
       FROM unnest(
         $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::text[], $8::text[], $9::timestamptz[],
-        $10::timestamptz[]
+        $10::timestamptz[], $11::bytea[], $12::text[]
       ) WITH ORDINALITY AS change (
-        task, event_id, from_state, to_state, legal, done_by, note, happened_at, received_at, place
+        task, event_id, from_state, to_state, legal, done_by, note, happened_at, received_at, digest, remark, place
       )
       JOIN maintenance_tasks AS tasks ON tasks.gateway_id = $1 AND tasks.task = change.task
       ORDER BY change.place`,
@@ -168,7 +175,9 @@ async function log(client: Client, gateway: string, changes: readonly Change[]):
       changes.map(({ event }) => event.by),
       changes.map(({ event }) => event.note),
       changes.map(({ event }) => instantText(event.timestampUs)),
-      changes.map(({ event }) => instantText(event.receivedUs))
+      changes.map(({ event }) => instantText(event.receivedUs)),
+      changes.map(({ event }) => digestOf(event)),
+      changes.map(({ remark }) => remark)
     ]
   })
 }

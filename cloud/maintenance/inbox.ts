@@ -2,6 +2,7 @@
 //
 // Guarantees: an event counts once in its gateway, whatever epoch and batch it comes in; the same id with another content
 // is refused as a conflict; what PostgreSQL can't take is refused alone.
+import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { maintenanceEvent } from '../../shared/event.ts'
 import type { MaintenanceEvent } from '../../shared/event.ts'
@@ -14,8 +15,8 @@ export type Incoming = { gateway: string; epoch: string; batch: number; seq: num
 
 export type Taken = { duplicates: Incoming[]; refused: { incoming: Incoming; refusal: RowRefusal }[] }
 
-/** What makes two events with one id the same. */
-type Content = { task: string; state: string; by: string | null; note: string | null; atUs: number }
+/** What is known of an event under an id. `digest` is null in rows that were written before there were digests. */
+type Content = { task: string; state: string; digest: Buffer | null }
 
 /** Orders all work on a gateway's tasks. Held to the end of the transaction. `gateways` are sorted. */
 export async function lockGateways(client: Client, gateways: readonly string[]): Promise<void> {
@@ -93,26 +94,27 @@ function keyOf({ gateway, event }: Incoming): string {
 }
 
 function contentOf(event: MaintenanceEvent): Content {
-  return { task: event.task, state: event.state, by: event.by, note: event.note, atUs: event.timestampUs }
+  return { task: event.task, state: event.state, digest: digestOf(event) }
 }
 
-function sameContent(a: Content, b: Content): boolean {
-  return a.task === b.task && a.state === b.state && a.by === b.by && a.note === b.note && a.atUs === b.atUs
+/** Of all that the event says. When and through which topic it came in this time is not part of that. */
+export function digestOf(event: MaintenanceEvent): Buffer {
+  const { id, task, state, equipment, sensor, title, by, note, timestampUs } = event
+  const said = JSON.stringify([id, task, state, equipment, sensor, title, by, note, timestampUs])
+  return createHash('sha256').update(said).digest()
+}
+
+function sameContent(known: Content, content: Content): boolean {
+  if (known.digest === null || content.digest === null)
+    return known.task === content.task && known.state === content.state
+  return known.digest.equals(content.digest)
 }
 
 function hasNul(event: MaintenanceEvent): boolean {
   return Object.values(event).some((value) => typeof value === 'string' && value.includes('\0'))
 }
 
-type KnownRow = {
-  gateway_id: string
-  event_id: string
-  task: string
-  state: string
-  done_by: string | null
-  note: string | null
-  at_us: number
-}
+type KnownRow = { gateway_id: string; event_id: string; task: string; state: string; digest: Buffer | null }
 
 async function findKnown(client: Client, incoming: readonly Incoming[]): Promise<Map<string, Content>> {
   const { rows } = await client.query<KnownRow>({
@@ -126,9 +128,7 @@ async function findKnown(client: Client, incoming: readonly Incoming[]): Promise
         logs.event_id,
         tasks.task,
         logs.to_state AS state,
-        logs.done_by,
-        logs.note,
-        (extract(epoch FROM logs.happened_at) * 1000000)::bigint AS at_us
+        logs.digest
       FROM wanted
       JOIN maintenance_logs AS logs USING (gateway_id, event_id)
       JOIN maintenance_tasks AS tasks ON tasks.id = logs.task_id
@@ -138,18 +138,13 @@ async function findKnown(client: Client, incoming: readonly Incoming[]): Promise
         inbox.event_id,
         inbox.body ->> 'task',
         inbox.body ->> 'state',
-        inbox.body ->> 'by',
-        inbox.body ->> 'note',
-        (inbox.body ->> 'timestampUs')::bigint
+        inbox.digest
       FROM wanted
       JOIN maintenance_inbox AS inbox USING (gateway_id, event_id)`,
     values: [incoming.map((item) => item.gateway), incoming.map((item) => item.event.id)]
   })
   return new Map(
-    rows.map((row) => [
-      `${row.gateway_id}/${row.event_id}`,
-      { task: row.task, state: row.state, by: row.done_by, note: row.note, atUs: row.at_us }
-    ])
+    rows.map((row) => [`${row.gateway_id}/${row.event_id}`, { task: row.task, state: row.state, digest: row.digest }])
   )
 }
 
@@ -157,9 +152,9 @@ async function insert(client: Client, incoming: readonly Incoming[]): Promise<vo
   await client.query({
     name: 'insert_events',
     text: `
-      INSERT INTO maintenance_inbox (gateway_id, epoch, batch, seq, event_id, body, received_at)
+      INSERT INTO maintenance_inbox (gateway_id, epoch, batch, seq, event_id, body, digest, received_at)
       SELECT * FROM unnest(
-        $1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::jsonb[], $7::timestamptz[]
+        $1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::jsonb[], $7::bytea[], $8::timestamptz[]
       )`,
     values: [
       incoming.map((item) => item.gateway),
@@ -168,30 +163,50 @@ async function insert(client: Client, incoming: readonly Incoming[]): Promise<vo
       incoming.map((item) => item.seq),
       incoming.map((item) => item.event.id),
       incoming.map((item) => JSON.stringify(item.event)),
+      incoming.map((item) => digestOf(item.event)),
       incoming.map((item) => instantText(item.event.receivedUs))
     ]
   })
 }
 
-const inboxRow = z.object({ body: maintenanceEvent })
+/** An event whose turn has come. `stranded`: events before it never came, and their epoch is over. */
+export type Turn = { event: MaintenanceEvent; stranded: boolean }
 
-/** The events of a lane whose turn has come, in the order of applying, taken out of the inbox. */
-export async function takeTurn(
-  client: Client,
-  gateway: string,
-  epoch: string,
-  denseBatch: number
-): Promise<MaintenanceEvent[]> {
+const inboxRow = z.object({ body: maintenanceEvent, stranded: z.boolean() })
+
+/**
+ * The events of a lane whose turn has come, in the order of applying, taken out of the inbox. They begin with those that
+ * wait in epochs older than this one, if anything of this one is dense: the gateway has gone on, so what they wait for
+ * will not come. (A batch of an old epoch that arrives all the same is applied then, as late as it is.)
+ */
+export async function takeTurn(client: Client, gateway: string, epoch: string, denseBatch: number): Promise<Turn[]> {
+  if (denseBatch === 0) return []
   const { rows } = await client.query({
     name: 'take_turn',
     text: `
-      WITH taken AS (
+      WITH lanes AS (
+        SELECT lane.epoch, lane.first_commit_at
+        FROM ingest_lanes AS lane
+        WHERE lane.gateway_id = $1 AND lane.lane = 'maintenance'
+      ), older AS (
+        SELECT lanes.epoch, lanes.first_commit_at
+        FROM lanes
+        JOIN lanes AS own ON own.epoch = $2
+        WHERE (lanes.first_commit_at, lanes.epoch) < (own.first_commit_at, own.epoch)
+      ), taken AS (
         DELETE FROM maintenance_inbox
-        WHERE gateway_id = $1 AND epoch = $2 AND batch <= $3
-        RETURNING batch, seq, body
+        WHERE gateway_id = $1
+          AND (epoch = $2 AND batch <= $3 OR epoch IN (SELECT epoch FROM older))
+        RETURNING epoch, batch, seq, body
       )
-      SELECT body FROM taken ORDER BY batch, seq`,
+      SELECT taken.body, older.epoch IS NOT NULL AS stranded
+      FROM taken
+      LEFT JOIN older ON older.epoch = taken.epoch
+      ORDER BY older.first_commit_at NULLS LAST, taken.epoch, taken.batch, taken.seq`,
     values: [gateway, epoch, denseBatch]
   })
-  return rows.map((row) => inboxRow.parse(row).body)
+  return rows.map((row) => {
+    const { body, stranded } = inboxRow.parse(row)
+    return { event: body, stranded }
+  })
 }

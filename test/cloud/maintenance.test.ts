@@ -4,7 +4,7 @@ import { legal, legalTargets, demandLegal } from '../../cloud/maintenance/state-
 import { listTasks } from '../../cloud/maintenance/tasks.ts'
 import { TASK_STATES } from '../../shared/event.ts'
 import { BASE_US, createChain, epochOf, ramp } from '../helpers/batches.ts'
-import { openIngest, unbalanced, writeAll } from '../helpers/ingest.ts'
+import { NOW_MS, openIngest, unbalanced, writeAll } from '../helpers/ingest.ts'
 import { waitFor } from '../helpers/wait-for.ts'
 
 const committed = { result: 'committed', reason: null, stored: 0, duplicates: 0, deadLetters: 0 }
@@ -151,14 +151,106 @@ t.test(
       { ...event, note: 'else' },
       { ...waiting, task: 'U' },
       { id: 'e3', task: 'V' },
-      { id: 'e3', task: 'V' }
+      { id: 'e3', task: 'V' },
+      { ...event, receivedUs: BASE_US + 99, topic: 'elsewhere/maintenance' },
+      { ...event, title: 'another title' },
+      { ...waiting, equipment: 'press-8' }
     ])
-    t.same(await writer.write([again.arrived]), [{ ...committed, stored: 1, duplicates: 3, deadLetters: 2 }])
+    t.same(await writer.write([again.arrived]), [{ ...committed, stored: 1, duplicates: 4, deadLetters: 4 }])
     t.same(await bench.sql('SELECT reason, seq FROM dead_letters ORDER BY seq'), [
       { reason: 'conflict', seq: 3 },
-      { reason: 'conflict', seq: 4 }
+      { reason: 'conflict', seq: 4 },
+      { reason: 'conflict', seq: 8 },
+      { reason: 'conflict', seq: 9 }
     ])
     t.same(await writer.write([createChain('other').events([event]).arrived]), [{ ...committed, stored: 1 }])
+    t.same(await unbalanced(bench), [])
+  }
+)
+
+t.test(
+  'events whose predecessors never came are applied, flagged, when the gateway goes on in a new epoch',
+  async (t) => {
+    const bench = await openIngest(t)
+    let nowMs = NOW_MS
+    const writer = bench.writer({ now: () => nowMs++ })
+    const one = createChain('g', epochOf('one'))
+    await writer.write([one.events([{ id: 'e1', task: 'T' }]).arrived])
+    const missing = one.events([{ id: 'e2', task: 'T', state: 'in_progress' }])
+    const waiting = [
+      one.events([
+        { id: 'e3', task: 'T', state: 'in_progress' },
+        { id: 'e4', task: 'T', state: 'completed' }
+      ]),
+      one.events([{ id: 'e5', task: 'U' }])
+    ]
+    await writeAll(writer, waiting.toReversed())
+    const other = createChain('other')
+    await writer.write([other.events([{ id: 'o1', task: 'T' }]).arrived])
+    const two = createChain('g', epochOf('two'))
+    const [first, second] = [
+      two.events([{ id: 'e6', task: 'V' }]),
+      two.events([{ id: 'e7', task: 'V', state: 'cancelled' }])
+    ]
+    await writer.write([second.arrived])
+    t.same(await bench.sql('SELECT event_id FROM maintenance_inbox ORDER BY event_id'), [
+      { event_id: 'e3' },
+      { event_id: 'e4' },
+      { event_id: 'e5' },
+      { event_id: 'e7' }
+    ])
+    await writer.write([first.arrived])
+    t.match(
+      await bench.sql(`SELECT event_id, legal, remark FROM maintenance_logs WHERE gateway_id = 'g' ORDER BY id`),
+      [
+        { event_id: 'e1', legal: true, remark: null },
+        { event_id: 'e3', legal: true, remark: /events before it never came/ },
+        { event_id: 'e4', legal: true, remark: /never came/ },
+        { event_id: 'e5', legal: true, remark: /never came/ },
+        { event_id: 'e6', legal: true, remark: null },
+        { event_id: 'e7', legal: true, remark: null }
+      ]
+    )
+    t.same(
+      await bench.sql('SELECT gateway_id, task, state, flagged FROM maintenance_tasks ORDER BY gateway_id, task'),
+      [
+        { gateway_id: 'g', task: 'T', state: 'completed', flagged: true },
+        { gateway_id: 'g', task: 'U', state: 'pending', flagged: true },
+        { gateway_id: 'g', task: 'V', state: 'cancelled', flagged: false },
+        { gateway_id: 'other', task: 'T', state: 'pending', flagged: false }
+      ]
+    )
+    t.same(await writer.write([missing.arrived]), [{ ...committed, stored: 1 }])
+    t.match(await bench.sql(`SELECT legal, remark FROM maintenance_logs WHERE event_id = 'e2'`), [
+      { legal: false, remark: null }
+    ])
+    t.same(await bench.sql('SELECT count(*) FROM maintenance_inbox'), [{ count: 0 }])
+    t.same(await unbalanced(bench), [])
+  }
+)
+
+t.test(
+  'the same events in two epochs at two bridges at once are applied once, and none is a dead letter',
+  async (t) => {
+    const bench = await openIngest(t)
+    const writers = [bench.writer(), bench.writer()]
+    const outcomes = await Promise.all(
+      writers.map((writer, index) => {
+        const chain = createChain('g', epochOf(`epoch ${index}`))
+        const batches = Array.from({ length: 60 }, (_, batch) =>
+          chain.events(
+            Array.from({ length: 10 }, (_, event) => ({ id: `e${batch}-${event}`, task: `T${batch}-${event}` }))
+          )
+        )
+        return writeAll(writer, batches)
+      })
+    )
+    const sum = (key: 'stored' | 'duplicates' | 'deadLetters') =>
+      outcomes.flat().reduce((total, outcome) => total + outcome[key], 0)
+    t.same([sum('stored'), sum('duplicates'), sum('deadLetters')], [600, 600, 0])
+    t.same(await bench.sql('SELECT count(*), count(DISTINCT event_id) AS events FROM maintenance_logs'), [
+      { count: 600, events: 600 }
+    ])
     t.same(await unbalanced(bench), [])
   }
 )

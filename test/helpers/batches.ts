@@ -127,6 +127,20 @@ export function withContent(batch: TestBatch, content: Uint8Array): Arrived {
   return { kind: 'batch', envelope, wire: batch.wire }
 }
 
+/** The batch, which the program can't open as long as `broken` says so: a fault of ours, whatever it be. */
+export function stumblingOver(batch: TestBatch, broken: () => boolean): Arrived {
+  const envelope = openEnvelope(batch.wire)
+  const { kind } = envelope.header
+  const header = {
+    ...envelope.header,
+    get kind(): BatchHeader['kind'] {
+      if (broken()) throw new TypeError('a fault of the program')
+      return kind
+    }
+  }
+  return { kind: 'batch', envelope: { ...envelope, header }, wire: batch.wire }
+}
+
 /** `count` readings of `sensors` sensors in turn, one a second. */
 export function ramp(
   count: number,

@@ -26,7 +26,13 @@ export type IngestBench = {
   /** The test's own connection, with the rights of the tables' owner. */
   sql<Result extends Row = Row>(text: string, values?: unknown[]): Promise<Result[]>
   /** A writer with connections of its own, closed when the test ends. `url`: as another role. */
-  writer(options?: { url?: string; now?: () => number; retentionDays?: number; ownerTtlMs?: number }): Writer
+  writer(options?: {
+    url?: string
+    now?: () => number
+    retentionDays?: number
+    ownerTtlMs?: number
+    sightingsEveryMs?: number
+  }): Writer
 }
 
 export async function openIngest(t: Test): Promise<IngestBench> {
@@ -54,7 +60,8 @@ export async function openIngest(t: Test): Promise<IngestBench> {
         now: options.now ?? (() => NOW_MS + performance.now()),
         log,
         retry: { baseMs: 10, capMs: 100 },
-        ...(options.ownerTtlMs === undefined ? {} : { ownerTtlMs: options.ownerTtlMs })
+        ...(options.ownerTtlMs === undefined ? {} : { ownerTtlMs: options.ownerTtlMs }),
+        ...(options.sightingsEveryMs === undefined ? {} : { sightingsEveryMs: options.sightingsEveryMs })
       })
       t.teardown(async () => {
         await writer.close()

@@ -15,7 +15,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   edge: ['edge', 'shared'],
   cloud: ['cloud', 'shared'],
   demo: ['demo', 'edge', 'cloud', 'shared'],
-  bench: ['bench', 'demo', 'edge', 'cloud', 'shared'],
+  bench: ['bench', 'demo', 'edge', 'cloud', 'shared', 'scripts'],
   scripts: ['scripts'],
   test: ['test', 'bench', 'demo', 'edge', 'cloud', 'shared', 'scripts']
 }
