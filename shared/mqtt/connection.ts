@@ -11,15 +11,17 @@ import { AppError, messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { createBackoff, pause } from '../retry.ts'
 import { parseAddress } from './address.ts'
+import type { Delivery } from './delivery.ts'
 import { createInbox } from './inbox.ts'
-import type { Delivery, Done, IncomingIds } from './inbox.ts'
+import type { Done, IncomingIds } from './inbox.ts'
 import { ENDED_BY_PEER, openLink } from './link.ts'
-import type { Link, TlsOptions } from './link.ts'
+import type { Link, OtherPacket, TlsOptions } from './link.ts'
 import { createOutbox } from './outbox.ts'
 import type { BrokerLimits, PublishOptions } from './outbox.ts'
 import { connectRefusal, reasonText } from './reasons.ts'
 
-export type { Delivery, Done, IncomingIds } from './inbox.ts'
+export type { Delivery } from './delivery.ts'
+export type { Done, IncomingIds } from './inbox.ts'
 export type { TlsOptions } from './link.ts'
 export type { PublishOptions } from './outbox.ts'
 
@@ -156,6 +158,7 @@ export function openConnection(options: ConnectionOptions): MqttConnection {
         greeted = true
         opened.send(connectPacket())
       },
+      onDelivery: (delivery) => onDelivery(opened, delivery),
       onPacket: (packet) => onPacket(opened, packet),
       onClose: onLinkClosed
     })
@@ -188,18 +191,21 @@ export function openConnection(options: ConnectionOptions): MqttConnection {
     }
   }
 
-  function onPacket(from: Link, packet: Packet): void {
+  function onDelivery(from: Link, delivery: Delivery): void {
+    if (connectedAtMs === null) return from.destroy('the broker sent publish before CONNACK')
+    if (delivery.topic === '' || (delivery.qos > 0 && !isPacketId(delivery.packetId))) {
+      return from.destroy('the broker sent a malformed PUBLISH')
+    }
+    inbox.deliver(delivery)
+  }
+
+  function onPacket(from: Link, packet: OtherPacket): void {
     if (connectedAtMs === null) {
       if (packet.cmd === 'connack') onConnack(from, packet)
       else from.destroy(`the broker sent ${packet.cmd} before CONNACK`)
       return
     }
     switch (packet.cmd) {
-      case 'publish':
-        if (packet.topic === '' || (packet.qos > 0 && !isPacketId(packet.messageId))) {
-          return from.destroy('the broker sent a malformed PUBLISH')
-        }
-        return inbox.publish(packet)
       case 'pubrel':
         if (!isPacketId(packet.messageId)) return from.destroy('the broker sent a malformed PUBREL')
         return inbox.pubrel(packet.messageId)
@@ -350,8 +356,8 @@ export function openConnection(options: ConnectionOptions): MqttConnection {
   }
 }
 
-function isPacketId(id: number | undefined): id is number {
-  return id !== undefined && id > 0
+function isPacketId(id: number | null | undefined): id is number {
+  return typeof id === 'number' && id > 0
 }
 
 function limitsOf(packet: IConnackPacket): BrokerLimits {

@@ -62,8 +62,12 @@ export type FrameSplitter = {
   push(chunk: Buffer): string | null
 }
 
-/** Cuts a stream into whole packets. A packet that arrived in one chunk is a view of it, not a copy. */
-export function createFrameSplitter(options: { maxPacketBytes: number; onFrame(frame: Buffer): void }): FrameSplitter {
+/** Cuts a stream into whole packets. A packet that arrived in one chunk is left where it lies, not copied. */
+export function createFrameSplitter(options: {
+  maxPacketBytes: number
+  /** A packet is whole: it lies in `bytes` from `start` to before `end`. */
+  onFrame(bytes: Buffer, start: number, end: number): void
+}): FrameSplitter {
   let pieces: Buffer[] = []
   let current: Buffer = Buffer.alloc(0)
   let start = 0
@@ -74,12 +78,12 @@ export function createFrameSplitter(options: { maxPacketBytes: number; onFrame(f
       return `a packet of ${packetBytes} bytes is over the limit of ${options.maxPacketBytes}`
     },
     onEnd(end) {
-      const last = current.subarray(start, end)
+      const first = start
       start = end
-      if (pieces.length === 0) return options.onFrame(last)
-      const frame = Buffer.concat([...pieces, last])
+      if (pieces.length === 0) return options.onFrame(current, first, end)
+      const frame = Buffer.concat([...pieces, current.subarray(first, end)])
       pieces = []
-      options.onFrame(frame)
+      options.onFrame(frame, 0, frame.length)
     }
   })
 

@@ -9,20 +9,8 @@
 // - A message that the broker sends again while the owner still works on its first delivery isn't handed over again.
 // Not guaranteed: that a QoS 1 message acknowledged in vain (the connection broke) comes once.
 import { hash } from 'node:crypto'
-import type { IPublishPacket } from 'mqtt-packet'
 import { messageOf } from '../errors.ts'
-
-export type Delivery = {
-  topic: string
-  /** A view of the bytes read; copy it to keep it long. */
-  payload: Uint8Array
-  qos: 0 | 1 | 2
-  /** Replayed by the broker at subscribing, not live. */
-  retained: boolean
-  duplicate: boolean
-  /** Null at QoS 0. */
-  packetId: number | null
-}
+import type { Delivery } from './delivery.ts'
 
 export type Done = (error: Error | null) => void
 
@@ -61,7 +49,7 @@ export type Inbox = {
   attach(link: InboxLink, sessionPresent: boolean): Promise<void>
   /** The connection is gone: what wasn't acknowledged will come again. */
   detach(): void
-  publish(packet: IPublishPacket): void
+  deliver(delivery: Delivery): void
   pubrel(packetId: number): void
   /** Writes the acknowledgements that are ready. */
   flush(): void
@@ -96,7 +84,7 @@ export function createInbox(options: InboxOptions): Inbox {
   let head = 0
   let heldCount = 0
   let heldBytes = 0
-  let parked: IPublishPacket[] = []
+  let parked: Delivery[] = []
   let parkedBytes = 0
   let paused = false
   let flushing = false
@@ -122,8 +110,7 @@ export function createInbox(options: InboxOptions): Inbox {
     return options.incoming?.isPending(packetId, delivery) === true
   }
 
-  function take(packet: IPublishPacket, from: InboxLink): void {
-    const delivery = deliveryOf(packet)
+  function take(delivery: Delivery, from: InboxLink): void {
     const packetId = delivery.packetId
     const entry: Entry = { delivery, link: from, session, settled: false, handed: false, follower: null }
     if (delivery.qos === 2 && packetId !== null) {
@@ -134,20 +121,15 @@ export function createInbox(options: InboxOptions): Inbox {
     heldCount += 1
     heldBytes += delivery.payload.length
     if (delivery.qos === 2 && packetId !== null && isRepeat(packetId, delivery)) return settle(entry)
-    for (const leftover of leftovers) {
-      if (!isSame(leftover, entry)) continue
-      leftover.follower = entry
-      return
-    }
-    hand(entry)
+    const earlier = leftovers.size === 0 ? undefined : [...leftovers].find((leftover) => isSame(leftover, entry))
+    if (earlier === undefined) hand(entry)
+    else earlier.follower = entry
   }
 
   function hand(entry: Entry): void {
-    let called = false
     entry.handed = true
     const done: Done = (error) => {
-      if (called) return
-      called = true
+      if (!entry.handed || entry.settled) return
       if (error === null) settle(entry)
       else fail(entry, error)
     }
@@ -164,7 +146,7 @@ export function createInbox(options: InboxOptions): Inbox {
       answered.set(entry.delivery.packetId, digestOf(entry.delivery))
     }
     if (entry.follower !== null && entry.follower.link === link) settle(entry.follower)
-    if (leftovers.has(entry)) dropLeftover(entry)
+    if (leftovers.size > 0 && leftovers.has(entry)) dropLeftover(entry)
     scheduleFlush()
   }
 
@@ -205,7 +187,12 @@ export function createInbox(options: InboxOptions): Inbox {
     }
     if (head > first) {
       const bytes = acknowledgements(queue, first, head)
-      for (let i = first; i < head; i += 1) answering.delete(queue[i]?.delivery.packetId ?? 0)
+      if (answering.size > 0) {
+        for (let i = first; i < head; i += 1) {
+          const delivery = queue[i]?.delivery
+          if (delivery?.qos === 2) answering.delete(delivery.packetId ?? 0)
+        }
+      }
       if (head === queue.length || head > 4_096) {
         queue = queue.slice(head)
         head = 0
@@ -220,10 +207,10 @@ export function createInbox(options: InboxOptions): Inbox {
     if (parked.length === 0 || isFull()) return
     let count = 0
     for (; count < parked.length && !isFull() && from === link; count += 1) {
-      const packet = parked[count]
-      if (packet === undefined) break
-      parkedBytes -= packet.payload.length
-      take(packet, from)
+      const delivery = parked[count]
+      if (delivery === undefined) break
+      parkedBytes -= delivery.payload.length
+      take(delivery, from)
     }
     if (from !== link) return
     parked = parked.slice(count)
@@ -263,11 +250,11 @@ export function createInbox(options: InboxOptions): Inbox {
       parkedBytes = 0
       paused = false
     },
-    publish(packet) {
+    deliver(delivery) {
       if (link === null || onEmpty !== null) return
-      if (parked.length === 0 && !isFull()) return take(packet, link)
-      parked.push(packet)
-      parkedBytes += packet.payload.length
+      if (parked.length === 0 && !isFull()) return take(delivery, link)
+      parked.push(delivery)
+      parkedBytes += delivery.payload.length
       if (paused || parkedBytes < PARKED_BYTES) return
       paused = true
       link.pause()
@@ -300,17 +287,6 @@ export function createInbox(options: InboxOptions): Inbox {
   }
 }
 
-function deliveryOf(packet: IPublishPacket): Delivery {
-  return {
-    topic: packet.topic,
-    payload: typeof packet.payload === 'string' ? Buffer.from(packet.payload) : packet.payload,
-    qos: packet.qos,
-    retained: packet.retain,
-    duplicate: packet.dup,
-    packetId: packet.qos === 0 ? null : (packet.messageId ?? null)
-  }
-}
-
 function digestOf(delivery: Delivery): string {
   return hash('sha256', delivery.payload, 'base64') + delivery.topic
 }
@@ -339,7 +315,8 @@ function acknowledgements(queue: Entry[], first: number, end: number): Uint8Arra
     if (delivery === undefined || delivery.packetId === null) continue
     bytes[at] = delivery.qos === 1 ? PUBACK : PUBREC
     bytes[at + 1] = 2
-    bytes.writeUInt16BE(delivery.packetId, at + 2)
+    bytes[at + 2] = delivery.packetId >> 8
+    bytes[at + 3] = delivery.packetId & 0xff
     at += 4
   }
   return bytes.subarray(0, at)

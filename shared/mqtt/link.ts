@@ -4,9 +4,11 @@ import { connect as connectTcp } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import type { Socket } from 'node:net'
 import { generate, parser } from 'mqtt-packet'
-import type { Packet } from 'mqtt-packet'
+import type { IPublishPacket, Packet } from 'mqtt-packet'
 import { codeOf, messageOf } from '../errors.ts'
 import type { BrokerAddress } from './address.ts'
+import { deliveryOf, readDelivery } from './delivery.ts'
+import type { Delivery } from './delivery.ts'
 import { createFrameSplitter } from './framing.ts'
 
 export type TlsOptions = {
@@ -17,13 +19,18 @@ export type TlsOptions = {
   rejectUnauthorized?: boolean
 }
 
+/** All but PUBLISH. */
+export type OtherPacket = Exclude<Packet, IPublishPacket>
+
 export type LinkOptions = {
   address: BrokerAddress
   tls: TlsOptions
   protocolVersion: 4 | 5
   maxPacketBytes: number
   onOpen(): void
-  onPacket(packet: Packet): void
+  /** A PUBLISH. */
+  onDelivery(delivery: Delivery): void
+  onPacket(packet: OtherPacket): void
   onClose(reason: string): void
 }
 
@@ -64,10 +71,12 @@ export function openLink(options: LinkOptions): Link {
 
   const splitter = createFrameSplitter({
     maxPacketBytes: options.maxPacketBytes,
-    onFrame(frame) {
+    onFrame(bytes, start, end) {
       if (closed) return
+      const delivery = readDelivery(bytes, start, end, options.protocolVersion)
+      if (delivery !== null) return options.onDelivery(delivery)
       try {
-        codec.parse(frame)
+        codec.parse(bytes.subarray(start, end))
       } catch (error) {
         close(`the broker sent a malformed packet: ${messageOf(error)}`)
       }
@@ -76,7 +85,8 @@ export function openLink(options: LinkOptions): Link {
 
   codec.on('packet', (packet) => {
     if (closed) return
-    if (packet.cmd !== 'pingresp') options.onPacket(packet)
+    if (packet.cmd === 'publish') options.onDelivery(deliveryOf(packet))
+    else if (packet.cmd !== 'pingresp') options.onPacket(packet)
   })
   codec.on('error', (error) => close(`the broker sent a malformed packet: ${messageOf(error)}`))
 

@@ -74,7 +74,10 @@ t.test('a frame scanner finds every packet, however the stream is cut', (t) => {
         )
         const stream = Buffer.concat(packets)
         const frames: Buffer[] = []
-        const splitter = createFrameSplitter({ maxPacketBytes: 100_000, onFrame: (frame) => frames.push(frame) })
+        const splitter = createFrameSplitter({
+          maxPacketBytes: 100_000,
+          onFrame: (bytes, start, end) => frames.push(bytes.subarray(start, end))
+        })
         let at = 0
         for (let i = 0; at < stream.length; i += 1) {
           const end = at + (cuts[i % cuts.length] ?? 1)
