@@ -12,6 +12,8 @@ export type Bench = {
   name: string
   /** One line: what is measured against what. */
   about: string
+  /** What a full run takes on two cores, s. */
+  expectedS: { once: number; round: number }
   run(context: Context): Promise<Outcome>
 }
 

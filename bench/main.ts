@@ -42,7 +42,7 @@ const HELP = `npm run bench -- [names] [options]
 
 ${BENCHES.map(({ name, about }) => `  ${name.padEnd(10)}${about}`).join('\n')}
 
-  --rounds N     rounds of each comparison (5)
+  --rounds N     rounds of each comparison (3)
   --seed N       other values and phases (1)
   --quick        short runs that show that a bench works; their figures mean little
   --folder PATH  where the measured data lies: a real disk (data/bench)
@@ -92,6 +92,11 @@ async function runBench(bench: Bench, options: BenchOptions): Promise<BenchRecor
   }
 }
 
+function shownMinutes(benches: readonly Bench[], rounds: number): string {
+  const seconds = benches.reduce((sum, { expectedS }) => sum + expectedS.once + expectedS.round * rounds, 0)
+  return seconds < 90 ? `${Math.ceil(seconds / 10) * 10} s` : `${Math.ceil(seconds / 60)} minutes`
+}
+
 async function main(): Promise<number> {
   const names = BENCHES.map(({ name }) => name)
   const options = readBenchOptions(process.argv.slice(2), names, join(CHECKOUT, 'data', 'bench'))
@@ -99,9 +104,11 @@ async function main(): Promise<number> {
     process.stdout.write(`${HELP}\n`)
     return 0
   }
+  const chosen = BENCHES.filter(({ name }) => options.names.includes(name))
+  if (!options.quick) say(`this takes about ${shownMinutes(chosen, options.rounds)} on two cores`)
   const startedAt = new Date()
   const records: BenchRecord[] = []
-  for (const bench of BENCHES) if (options.names.includes(bench.name)) records.push(await runBench(bench, options))
+  for (const bench of chosen) records.push(await runBench(bench, options))
   const file = writeRecord({ checkout: CHECKOUT, startedAt, options, benches: records })
   process.stdout.write(`${tableOf(records).join('\n')}\n\n`)
   for (const { name, notes, failed, seconds, loadAverage } of records) {

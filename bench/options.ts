@@ -11,7 +11,7 @@ export type BenchOptions = {
   help: boolean
 }
 
-const DEFAULT_ROUNDS = 5
+const DEFAULT_ROUNDS = 3
 const MAX_ROUNDS = 100
 
 /** `folder`: where data lies unless told otherwise. @throws AppError `config_invalid` */

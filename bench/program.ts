@@ -1,11 +1,18 @@
 // Programs of the checkout that a bench starts: load generators and peers, which tell their findings as lines of JSON, and
 // the product's own processes.
+import { spawn } from 'node:child_process'
+import { closeSync, openSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { basename, join } from 'node:path'
 import type { z } from 'zod'
 import type { Context } from './bench.ts'
-import { startProgram } from './faults/program.ts'
+import flagsByFile from '../scripts/node-flags.json' with { type: 'json' }
+import { CHECKOUT, startProgram, watchProgram } from './faults/program.ts'
 import type { Program } from './faults/program.ts'
+
+const nodeFlags = new Map<string, string[]>(Object.entries(flagsByFile))
+/** As scripts/run.mjs has it. */
+const COMPILE_CACHE = join(CHECKOUT, 'node_modules', '.cache', 'millrace')
 
 export type Teller = {
   pid: number
@@ -54,12 +61,30 @@ export async function runLoad<Schema extends z.ZodType>(
   return startTeller(context, file, task).next(schema)
 }
 
-/** One of the product's processes, ended with the bench. */
+/** One of the product's processes, run by Node.js as `npm run` has it run, ended with the bench. */
 export function startPart(
   context: Context,
   options: { name: string; file: string; env: Record<string, string> }
 ): Program {
-  const program = startProgram({ ...options, logFile: join(context.logFolder, `${options.name}.log`) })
+  const log = openSync(join(context.logFolder, `${options.name}.log`), 'a')
+  const flags = nodeFlags.get(options.file) ?? []
+  const child = spawn(process.execPath, [...flags, join(CHECKOUT, options.file)], {
+    cwd: CHECKOUT,
+    env: { ...inheritedEnvironment(), NODE_COMPILE_CACHE: COMPILE_CACHE, ...options.env },
+    stdio: ['ignore', log, log]
+  })
+  closeSync(log)
+  const program = watchProgram(options.name, child)
   context.closers.add(options.name, () => program.kill())
   return program
+}
+
+/** Nothing of our own environment but what every program needs. */
+function inheritedEnvironment(): Record<string, string> {
+  const environment: Record<string, string> = {}
+  for (const name of ['PATH', 'HOME', 'TMPDIR', 'LANG', 'SystemRoot']) {
+    const value = process.env[name]
+    if (value !== undefined) environment[name] = value
+  }
+  return environment
 }

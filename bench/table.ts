@@ -1,4 +1,4 @@
-// The table that `npm run bench` prints.
+// The table that `npm run bench` prints: Markdown, to be read as it is and pasted.
 import type { Figure, Target } from './figures.ts'
 
 const HEADINGS = ['bench', 'figure', 'median', 'range', 'target', 'reached', 'sent / lost / duplicates']
@@ -16,13 +16,10 @@ export function tableOf(
   const widths = HEADINGS.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
   const lines = rows.map((row, index) => {
     const reason = reasons.get(index)
-    if (reason !== undefined) return `${(row[0] ?? '').padEnd(widths[0] ?? 0)}  ${reason}`
-    return row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join('  ')
-      .trimEnd()
+    const cells = reason === undefined ? row : [row[0] ?? '', reason]
+    return `| ${widths.map((width, column) => (cells[column] ?? '').padEnd(width)).join(' | ')} |`
   })
-  lines.splice(1, 0, widths.map((width) => '-'.repeat(width)).join('  '))
+  lines.splice(1, 0, `| ${widths.map((width) => '-'.repeat(width)).join(' | ')} |`)
   return lines
 }
 

@@ -7,6 +7,7 @@
 // - The child ends when this process is killed (`end-with-parent.mjs`).
 // - The exit status is the child's.
 import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
@@ -18,6 +19,9 @@ const TOOLS = {
   biome: 'node_modules/@biomejs/biome/bin/biome',
   tsc: 'node_modules/typescript/bin/tsc'
 }
+
+/** What a program asks of Node.js: the edge, which runs on small machines, to collect garbage early (Dockerfile.edge has the same). */
+const NODE_FLAGS = JSON.parse(readFileSync(join(CHECKOUT, 'scripts', 'node-flags.json'), 'utf8'))
 
 /** Within this time the same signal is taken for the same key press. */
 const SAME_SIGNAL_MS = 500
@@ -54,7 +58,8 @@ async function run(node, target, args) {
   const { environmentFor } = await import('./setup/npm.mjs')
   const tool = Object.hasOwn(TOOLS, target) ? TOOLS[target] : null
   const guard = pathToFileURL(join(CHECKOUT, 'scripts', 'end-with-parent.mjs')).href
-  const options = tool === null ? ['--import', guard] : []
+  const flags = Object.hasOwn(NODE_FLAGS, target) ? NODE_FLAGS[target] : []
+  const options = tool === null ? [...flags, '--import', guard] : []
   const child = spawn(node, [...options, join(CHECKOUT, tool ?? target), ...args], {
     cwd: CHECKOUT,
     env: { NODE_COMPILE_CACHE: COMPILE_CACHE, ...environmentFor(node) },

@@ -29,6 +29,7 @@ const written = z.object({
 export const copyBench: Bench = {
   name: 'copy',
   about: 'rows/s from sealed batches to committed rows with ledger and registry, against psql’s binary \\copy',
+  expectedS: { once: 20, round: 18 },
   async run(context) {
     const psql = findProgram('psql')
     if (psql === null) return skippedBecause('psql, the peer, is not installed')

@@ -23,6 +23,7 @@ const KINDS: readonly Kind[] = [
 export const doorBench: Bench = {
   name: 'door',
   about: 'messages/s of 20 clients, QoS 1, acknowledged after the fsynced commit, against the bare broker',
+  expectedS: { once: 4, round: 15 },
   async run(context) {
     const edge = await startEdgeProcess(context, { dataFolder: context.folder('edge') })
     const bare = await startTeller(context, 'peers/bare-broker.ts', BROKER).next(z.object({ port: z.int() }))
@@ -94,8 +95,8 @@ function load(context: Context, kind: Kind, port: number, round: number): Promis
     port,
     clients: CLIENTS,
     inFlight: IN_FLIGHT,
-    warmUpMs: context.pick(3_000, 1_000),
-    measureMs: context.pick(8_000, 2_000),
+    warmUpMs: context.pick(2_000, 1_000),
+    measureMs: context.pick(5_000, 2_000),
     seed: context.seed + round
   }
   return runLoad(context, kind.file, task, closedLoop)

@@ -10,6 +10,7 @@ const COUNT = 20 * FULL_RECORDS
 export const sizeBench: Bench = {
   name: 'size',
   about: 'bytes of a sealed reading: 200 two-decimal signals at 1 Hz in full batches',
+  expectedS: { once: 0, round: 1 },
   async run({ seed, rounds }) {
     const sizeOf = (signals: { jitterMs: number; step: number }) =>
       Array.from({ length: rounds }, (_, round) => {

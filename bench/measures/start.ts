@@ -13,6 +13,7 @@ const FIRST_ROW_TIMEOUT_MS = 60_000
 export const startBench: Bench = {
   name: 'start',
   about: 'the edge’s start to ready, and npm start to the first row',
+  expectedS: { once: 10, round: 8 },
   async run(context) {
     const used = context.folder('used')
     await fill(context, used)
