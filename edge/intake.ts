@@ -71,7 +71,7 @@ type Collecting = {
 function startCollecting(): Collecting {
   return {
     builder: createColumnBuilder(FULL_RECORDS),
-    group: { rejects: [], events: [], filtered: 0, packets: [] },
+    group: { rejects: [], events: [], filtered: 0, stampedUs: 0, packets: [] },
     records: 0,
     bytes: 0,
     dones: []
@@ -89,7 +89,7 @@ export function createIntake(options: {
   log: Log
 }): Intake {
   const stamped = new Map<string, number>()
-  let stampFloorUs = options.buffer.opened.lastReceivedUs
+  let stampFloorUs = options.buffer.opened.lastStampUs
   let collecting = startCollecting()
   let cancelTimer: (() => void) | null = null
   let closed = false
@@ -107,6 +107,7 @@ export function createIntake(options: {
       stamped.clear()
     }
     stamped.set(sensorId, timestampUs)
+    collecting.group.stampedUs = Math.max(collecting.group.stampedUs, timestampUs)
     return timestampUs
   }
 

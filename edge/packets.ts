@@ -87,10 +87,12 @@ export function createPackets(buffer: Pick<EdgeBuffer, 'opened' | 'releasePacket
       released.push(key)
       await flushSoon()
       if (ids?.get(key.packet) === entry) ids.delete(key.packet)
+      if (ids?.size === 0 && clients.get(key.client) === ids) clients.delete(key.client)
     },
     async forget(client) {
-      if ((clients.get(client)?.size ?? 0) === 0) return
+      const known = clients.get(client)?.size ?? 0
       clients.delete(client)
+      if (known === 0) return
       forgotten.push(client)
       await flushSoon()
     }

@@ -8,6 +8,7 @@ export type ErrorCode =
   | 'buffer_full'
   | 'buffer_broken'
   | 'buffer_foreign'
+  | 'buffer_unopened'
   | 'buffer_in_use'
   | 'closed'
   | 'batch_unreadable'

@@ -20,6 +20,8 @@ export type Group = {
   events: MaintenanceEvent[]
   /** Records that a policy left out, counted. */
   filtered: number
+  /** The highest arrival time given to one of the readings as its timestamp, µs; 0 when none was. */
+  stampedUs: number
   /** QoS 2 packets whose records are in this group. */
   packets: { client: string; packet: number; digest: string }[]
 }
@@ -208,6 +210,7 @@ export function createAppender(db: BufferFile, lanes: Lanes, newId: () => string
       const maintenance = lanes.current('maintenance')
       readings.received += group.readings.count + group.rejects.length + group.filtered
       readings.filtered += group.filtered
+      readings.stamped = Math.max(readings.stamped, group.stampedUs)
       maintenance.received += group.events.length
       addReadings(readings, group.readings)
       for (const reject of group.rejects) addReject(readings, reject)

@@ -39,7 +39,7 @@ export type EdgeBuffer = {
   releasePackets(packets: PacketKey[], forgotten: string[]): Promise<void>
   figures(): Promise<StoreFigures>
   /** What was in the file at the opening. */
-  readonly opened: { lastReceivedUs: number; packets: StoredPacket[]; setAside: string | null }
+  readonly opened: { lastStampUs: number; packets: StoredPacket[]; setAside: string | null }
   /** Commits what waits, and closes the file. */
   close(): Promise<void>
 }
@@ -179,7 +179,7 @@ function openThread(options: BufferOptions, setAside: string | null): Promise<Ed
     worker.once('message', (message: FromBuffer) => {
       if (message.kind === 'opened') {
         worker.on('message', onMessage)
-        resolve(handle({ lastReceivedUs: message.lastReceivedUs, packets: message.packets, setAside }))
+        resolve(handle({ lastStampUs: message.lastStampUs, packets: message.packets, setAside }))
         return
       }
       const failure =

@@ -41,6 +41,8 @@ const TABLES = `
     cloud_duplicates INTEGER NOT NULL DEFAULT 0,
     dead_lettered INTEGER NOT NULL DEFAULT 0,
     next_seq INTEGER NOT NULL,
+    -- The highest arrival time that was given to a reading without one of its own, µs.
+    stamped INTEGER NOT NULL DEFAULT 0,
     sealed_seq INTEGER NOT NULL,
     last_batch INTEGER NOT NULL DEFAULT 0,
     last_digest BLOB NOT NULL,
@@ -89,6 +91,7 @@ const TABLES = `
     wire_bytes INTEGER NOT NULL,
     received INTEGER NOT NULL,
     digest BLOB NOT NULL,
+    -- 0: waits; 1: acknowledged; 2: damaged, kept for a person.
     acknowledged INTEGER NOT NULL DEFAULT 0,
     UNIQUE (epoch, lane, batch)
   );

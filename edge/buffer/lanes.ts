@@ -20,6 +20,8 @@ export type LaneState = {
   cloudDuplicates: number
   deadLettered: number
   nextSeq: number
+  /** The highest arrival time given as a timestamp, µs. */
+  stamped: number
   sealedSeq: number
   lastBatch: number
   lastDigest: Uint8Array
@@ -51,6 +53,7 @@ const laneRow = z.object({
   cloudDuplicates: z.number(),
   deadLettered: z.number(),
   nextSeq: z.number(),
+  stamped: z.number(),
   sealedSeq: z.number(),
   lastBatch: z.number(),
   lastDigest: z.custom<Uint8Array>((value) => value instanceof Uint8Array)
@@ -58,15 +61,15 @@ const laneRow = z.object({
 
 const SELECT_LANES = `
   SELECT epoch, lane, received, filtered, duplicate, accepted, rejected, evicted, acknowledged, stored,
-    cloud_duplicates AS cloudDuplicates, dead_lettered AS deadLettered, next_seq AS nextSeq, sealed_seq AS sealedSeq,
+    cloud_duplicates AS cloudDuplicates, dead_lettered AS deadLettered, next_seq AS nextSeq, stamped, sealed_seq AS sealedSeq,
     last_batch AS lastBatch, last_digest AS lastDigest
   FROM lanes`
 
 const SAVE_LANE = `
   INSERT OR REPLACE INTO lanes (epoch, lane, received, filtered, duplicate, accepted, rejected, evicted, acknowledged, stored,
-    cloud_duplicates, dead_lettered, next_seq, sealed_seq, last_batch, last_digest)
+    cloud_duplicates, dead_lettered, next_seq, stamped, sealed_seq, last_batch, last_digest)
   VALUES (@epoch, @lane, @received, @filtered, @duplicate, @accepted, @rejected, @evicted, @acknowledged, @stored,
-    @cloudDuplicates, @deadLettered, @nextSeq, @sealedSeq, @lastBatch, @lastDigest)`
+    @cloudDuplicates, @deadLettered, @nextSeq, @stamped, @sealedSeq, @lastBatch, @lastDigest)`
 
 export function openLanes(db: BufferFile): Lanes {
   const selectLanes = db.prepare(SELECT_LANES)
@@ -109,6 +112,7 @@ export function openLanes(db: BufferFile): Lanes {
         cloudDuplicates: 0,
         deadLettered: 0,
         nextSeq: old?.nextSeq ?? 1,
+        stamped: old?.stamped ?? 0,
         sealedSeq: old?.sealedSeq ?? 0,
         lastBatch: 0,
         lastDigest: NO_PREDECESSOR

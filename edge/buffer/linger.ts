@@ -1,6 +1,6 @@
 // How long unsealed records wait for company. A full batch is sealed at once; others only while something can be sent: with
 // LINGER_RECORDS after `lingerMs`, with fewer after ten times that, so that an idle gateway makes few small batches. The lane of
-// maintenance events doesn't linger.
+// maintenance events doesn't linger, and doesn't wait for a way to send.
 import { LANES } from '../../shared/batch/envelope.ts'
 import type { Lane } from '../../shared/batch/envelope.ts'
 import { FULL_RECORDS, RECKONED_READING_BYTES } from './sealing.ts'
@@ -46,8 +46,9 @@ export function createLinger(options: { lingerMs: number; fullBytes: number; clo
       const { sinceMs, bytes } = waiting[lane]
       if (sinceMs === null) return false
       if (unsealed >= FULL_RECORDS || bytes >= options.fullBytes) return true
-      if (!sending) return false
+      // Whatever holds the readings up: an event is small, and must be ready when its own lane has room.
       if (lane === 'maintenance') return true
+      if (!sending) return false
       const ageMs = options.clockMs() - sinceMs
       return ageMs >= options.lingerMs * IDLE_LINGERS || (ageMs >= options.lingerMs && unsealed >= LINGER_RECORDS)
     },

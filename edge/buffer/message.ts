@@ -20,7 +20,7 @@ export type ToBuffer =
 export type Failure = { code: ErrorCode; message: string; hint: string | null }
 
 export type FromBuffer =
-  | { kind: 'opened'; lastReceivedUs: number; packets: StoredPacket[] }
+  | { kind: 'opened'; lastStampUs: number; packets: StoredPacket[] }
   | { kind: 'unopened'; failure: Failure }
   | { kind: 'done'; ids: number[] }
   | { kind: 'failed'; ids: number[]; failure: Failure }

@@ -60,7 +60,7 @@ export function createOutbox(db: BufferFile, lanes: Lanes): Outbox {
       dead_lettered = dead_lettered + @dead_letters
     WHERE epoch = @epoch AND lane = @lane`)
   const sumWaiting = db.prepare<[], { records: number; bytes: number }>(
-    'SELECT COALESCE(SUM(records), 0) AS records, COALESCE(SUM(wire_bytes), 0) AS bytes FROM batches WHERE acknowledged = 0'
+    'SELECT COALESCE(SUM(records), 0) AS records, COALESCE(SUM(wire_bytes), 0) AS bytes FROM batches WHERE acknowledged <> 1'
   )
   const oldest = db
     .prepare<[Lane], number>('SELECT received FROM batches WHERE acknowledged = 0 AND lane = ? ORDER BY id LIMIT 1')

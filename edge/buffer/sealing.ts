@@ -4,7 +4,8 @@ import { decode } from 'cborg'
 import type { Body, PlacedReject } from '../../shared/batch/body.ts'
 import { createColumnBuilder } from '../../shared/batch/columns.ts'
 import { openBody, openEnvelope, sealBatch } from '../../shared/batch/envelope.ts'
-import type { Lane } from '../../shared/batch/envelope.ts'
+import type { Envelope, Lane } from '../../shared/batch/envelope.ts'
+import { AppError } from '../../shared/errors.ts'
 import { maintenanceEvent } from '../../shared/event.ts'
 import type { Sensor, Value } from '../../shared/reading.ts'
 import type { BufferFile } from './file.ts'
@@ -23,8 +24,11 @@ export type Sealed = { lane: Lane; firstSeq: number; lastSeq: number; wireBytes:
 export type Sealer = {
   /** Seals the oldest unsealed records of the lane, at most FULL_RECORDS; null when there are none. */
   seal(lane: Lane): Sealed | null
-  /** Seals a batch of an earlier epoch again, in the current one; true when there was one. */
-  carryOver(): Sealed | null
+  /**
+   * Seals a batch of an earlier epoch again, in the current one; null when there was none. One whose bytes are damaged can't be
+   * sealed again: it stays in the file, marked, and pending in its epoch's sums.
+   */
+  carryOver(): Sealed | 'damaged' | null
 }
 
 type ReadingRow = [seq: number, timestamp: number, sensor: number, received: number, quality: number, value: Value]
@@ -59,6 +63,7 @@ export function createSealer(db: BufferFile, lanes: Lanes, options: { gateway: s
     WHERE acknowledged = 0 AND epoch <> ?
     ORDER BY batches.id
     LIMIT 1`)
+  const markDamaged = db.prepare('UPDATE batches SET acknowledged = 2 WHERE id = ?')
   const deleteBatch = db.prepare('DELETE FROM batches WHERE id = ?')
   const deleteWire = db.prepare('DELETE FROM wires WHERE id = ?')
   const moveSums = db.prepare(
@@ -169,8 +174,12 @@ export function createSealer(db: BufferFile, lanes: Lanes, options: { gateway: s
     carryOver() {
       const old = selectForeign.get(lanes.epoch())
       if (old === undefined) return null
-      const envelope = openEnvelope(old.wire)
-      const body = openBody(envelope)
+      const opened = openWhole(old.wire)
+      if (opened === null) {
+        markDamaged.run(old.id)
+        return 'damaged'
+      }
+      const { envelope, body } = opened
       const state = lanes.current(old.lane)
       deleteBatch.run(old.id)
       deleteWire.run(old.id)
@@ -188,6 +197,16 @@ export function createSealer(db: BufferFile, lanes: Lanes, options: { gateway: s
       lanes.save(state)
       return sealed
     }
+  }
+}
+
+function openWhole(wire: Uint8Array): { envelope: Envelope; body: Body } | null {
+  try {
+    const envelope = openEnvelope(wire)
+    return { envelope, body: openBody(envelope) }
+  } catch (error) {
+    if (error instanceof AppError) return null
+    throw error
   }
 }
 

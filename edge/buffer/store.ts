@@ -79,8 +79,8 @@ export type Store = {
   /** QoS 2 packets that were answered with PUBREC and not released. */
   packets(): StoredPacket[]
   releasePackets(packets: readonly PacketKey[], forgotten: readonly string[]): void
-  /** Arrival of the newest record in the file at the opening, µs; 0 when there was none. */
-  lastReceivedUs: number
+  /** The highest arrival time given as a timestamp before the opening, µs; 0 when there was none. */
+  lastStampUs: number
   figures(): StoreFigures
   close(): void
 }
@@ -108,13 +108,6 @@ export function openStore(options: StoreOptions, clockMs: () => number): Store {
   const rollback = db.prepare('ROLLBACK')
   const receivedAfter = db
     .prepare<[number], number>('SELECT received FROM readings WHERE seq > ? ORDER BY seq LIMIT 1')
-    .pluck()
-  const newestReceived = db
-    .prepare<[], number>(`
-      SELECT MAX(
-        COALESCE((SELECT received FROM readings ORDER BY seq DESC LIMIT 1), 0),
-        COALESCE((SELECT received FROM batches ORDER BY id DESC LIMIT 1), 0)
-      )`)
     .pluck()
   const unsealedRejects = db.prepare<[number], number>('SELECT COUNT(*) FROM rejects WHERE seq > ?').pluck()
   const selectPackets = db.prepare<[], StoredPacket>('SELECT client, packet, digest FROM packets')
@@ -154,7 +147,11 @@ export function openStore(options: StoreOptions, clockMs: () => number): Store {
       undo()
       lanes.reload()
       appender.forget()
-      throw error
+      if (codeOf(error) !== 'SQLITE_FULL') throw error
+      throw new AppError('buffer_full', `buffer is full: no room left on the volume of ${options.path}`, {
+        hint: 'free space there or reconnect the cloud',
+        cause: error
+      })
     }
   }
 
@@ -188,10 +185,21 @@ export function openStore(options: StoreOptions, clockMs: () => number): Store {
     }
   }
 
+  /** True when more is left to delete. */
+  function prune(rowsMs: number, keptMs: number): boolean {
+    const undo = windows.save()
+    try {
+      return transact(() => windows.pruneKept(keptMs) || windows.pruneRows(rowsMs))
+    } catch (error) {
+      undo()
+      throw error
+    }
+  }
+
   function fits(bytes: number): boolean {
     const limitBytes = options.maxBytes * (1 - RESERVED_SHARE) - bytes
     if (usedBytes() <= limitBytes) return true
-    for (let more = true; more; ) more = transact(() => windows.pruneKept(0) || windows.pruneRows(0))
+    for (let more = true; more; ) more = prune(0, 0)
     db.pragma('wal_checkpoint(TRUNCATE)')
     return usedBytes() <= limitBytes
   }
@@ -226,12 +234,8 @@ export function openStore(options: StoreOptions, clockMs: () => number): Store {
         windows.mark()
         return made.length > 0
       } catch (error) {
-        if (codeOf(error) !== 'SQLITE_FULL') throw error
-        full = true
-        throw new AppError('buffer_full', `buffer is full: no room left on the volume of ${options.path}`, {
-          hint: 'free space there or reconnect the cloud',
-          cause: error
-        })
+        if (error instanceof AppError && error.code === 'buffer_full') full = true
+        throw error
       }
     },
     seal(sending) {
@@ -281,15 +285,16 @@ export function openStore(options: StoreOptions, clockMs: () => number): Store {
     upkeep() {
       if (carrying) {
         // The batch goes from one epoch to the other: records wait as before, bytes may differ a little.
-        if (transact(() => sealer.carryOver()) === null) carrying = false
+        const carried = transact(() => sealer.carryOver())
+        if (carried === null) carrying = false
+        if (carried === 'damaged') damaged += 1
         Object.assign(sealed, outbox.waiting())
         return true
       }
       const pressed = usedBytes() > options.maxBytes * PRESSED_SHARE
       const keptMs = pressed ? 0 : options.keepAckedMs
       const rowsMs = pressed ? 0 : options.dedupeWindowMs
-      const more =
-        windows.isDue(rowsMs, keptMs) && transact(() => windows.pruneKept(keptMs) || windows.pruneRows(rowsMs))
+      const more = windows.isDue(rowsMs, keptMs) && prune(rowsMs, keptMs)
       const check = outbox.checkNext()
       if (check !== null) checked += 1
       if (check === 'damaged') damaged += 1
@@ -302,7 +307,7 @@ export function openStore(options: StoreOptions, clockMs: () => number): Store {
         for (const client of forgotten) deleteClient.run(client)
       })
     },
-    lastReceivedUs: newestReceived.get() ?? 0,
+    lastStampUs: lanes.current('readings').stamped,
     figures() {
       const oldest = [
         outbox.oldestReceivedUs('readings'),
@@ -314,10 +319,19 @@ export function openStore(options: StoreOptions, clockMs: () => number): Store {
         epoch: lanes.epoch(),
         sums: lanes
           .all()
-          .map(({ nextSeq: _next, sealedSeq: _sealed, lastBatch: _batch, lastDigest: _digest, ...sums }) => ({
-            ...sums,
-            pending: sums.accepted - sums.evicted - sums.acknowledged
-          })),
+          .map(
+            ({
+              nextSeq: _next,
+              stamped: _stamped,
+              sealedSeq: _sealed,
+              lastBatch: _batch,
+              lastDigest: _digest,
+              ...sums
+            }) => ({
+              ...sums,
+              pending: sums.accepted - sums.evicted - sums.acknowledged
+            })
+          ),
         pendingRecords: sealed.records + unsealed('readings') + unsealed('maintenance'),
         pendingBytes: sealed.bytes + linger.bytes(),
         oldestPendingUs: known.length === 0 ? null : Math.min(...known),
@@ -330,7 +344,12 @@ export function openStore(options: StoreOptions, clockMs: () => number): Store {
       }
     },
     close() {
-      db.pragma('wal_checkpoint(TRUNCATE)')
+      try {
+        db.pragma('wal_checkpoint(TRUNCATE)')
+      } catch (error) {
+        // On a full volume the WAL stays: what it holds is safe there.
+        if (codeOf(error) !== 'SQLITE_FULL') throw error
+      }
       db.close()
     }
   }

@@ -15,6 +15,8 @@ export type Windows = {
   pruneRows(ageMs: number): boolean
   /** Inside the caller's transaction: deletes a portion of the batches acknowledged over `ageMs` ago; true when more are left. */
   pruneKept(ageMs: number): boolean
+  /** To undo what was noted since, after a rollback. */
+  save(): () => void
   /** Whether either would delete anything. */
   isDue(rowsAgeMs: number, keptAgeMs: number): boolean
 }
@@ -90,6 +92,13 @@ export function createWindows(db: BufferFile, lanes: Lanes, clockMs: () => numbe
         deleted += 1
       }
       return false
+    },
+    save() {
+      const before = { kept: [...kept], oldest: { ...oldest } }
+      return () => {
+        kept.splice(0, kept.length, ...before.kept)
+        Object.assign(oldest, before.oldest)
+      }
     },
     isDue(rowsAgeMs, keptAgeMs) {
       const first = kept[0]

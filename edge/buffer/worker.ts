@@ -29,7 +29,11 @@ function tell(message: FromBuffer): void {
 
 function failureOf(error: unknown): Failure {
   if (error instanceof AppError) return { code: error.code, message: error.message, hint: error.hint }
-  return { code: 'buffer_broken', message: messageOf(error), hint: null }
+  return {
+    code: 'buffer_unopened',
+    message: `the buffer ${options.path} can't be opened and is left as it is: ${messageOf(error)}`,
+    hint: 'check that this user may read and write it, and that the volume has room'
+  }
 }
 
 /** Runs the store on messages from the main thread. Any error but a full buffer ends it: nothing is acknowledged afterwards. */
@@ -46,6 +50,8 @@ function serve(store: Store): void {
     try {
       work()
     } catch (error) {
+      // Nothing was changed: appends wait for room, an acknowledgement comes again with the batch, upkeep is tried again.
+      if (error instanceof AppError && error.code === 'buffer_full') return
       ended = true
       tell({ kind: 'fatal', message: messageOf(error) })
     }
@@ -93,15 +99,25 @@ function serve(store: Store): void {
   }
 
   function upkeep(): void {
-    const startMs = clockMs()
-    if (startMs >= upkeepAtMs) {
-      const more = store.upkeep()
-      const tookMs = clockMs() - startMs
-      upkeepAtMs = more ? clockMs() + tookMs * (UPKEEP_SHARE - 1) : clockMs() + UPKEEP_EVERY_MS
+    guarded(() => {
+      const startMs = clockMs()
+      if (startMs < upkeepAtMs) return
+      upkeepAtMs = startMs + UPKEEP_EVERY_MS
+      if (store.upkeep()) upkeepAtMs = clockMs() + (clockMs() - startMs) * (UPKEEP_SHARE - 1)
+    })
+    guarded(() => commitAppends())
+    guarded(() => sealDue())
+    if (!ended) setTimeout(upkeep, Math.min(UPKEEP_EVERY_MS, Math.max(1, upkeepAtMs - clockMs())))
+  }
+
+  function answer(id: number, work: () => void): void {
+    try {
+      work()
+      tell({ kind: 'done', ids: [id] })
+    } catch (error) {
+      if (!(error instanceof AppError) || error.code !== 'buffer_full') throw error
+      tell({ kind: 'failed', ids: [id], failure: failureOf(error) })
     }
-    if (appends.length > 0) commitAppends()
-    sealDue()
-    if (!ended) setTimeout(() => guarded(upkeep), Math.min(UPKEEP_EVERY_MS, Math.max(1, upkeepAtMs - clockMs())))
   }
 
   function obey(message: ToBuffer): void {
@@ -120,12 +136,10 @@ function serve(store: Store): void {
         store.acknowledge(message.acks)
         return
       case 'release':
-        store.releasePackets(message.packets, message.forgotten)
-        tell({ kind: 'done', ids: [message.id] })
+        answer(message.id, () => store.releasePackets(message.packets, message.forgotten))
         return
       case 'begin-epoch':
-        store.beginEpoch()
-        tell({ kind: 'done', ids: [message.id] })
+        answer(message.id, () => store.beginEpoch())
         return
       case 'sending':
         sending = message.sending
@@ -157,12 +171,12 @@ function serve(store: Store): void {
   }
 
   port?.on('message', (message: ToBuffer) => guarded(() => onMessage(message)))
-  guarded(upkeep)
+  upkeep()
 }
 
 try {
   const store = openStore(options, clockMs)
-  tell({ kind: 'opened', lastReceivedUs: store.lastReceivedUs, packets: store.packets() })
+  tell({ kind: 'opened', lastStampUs: store.lastStampUs, packets: store.packets() })
   serve(store)
 } catch (error) {
   tell({ kind: 'unopened', failure: failureOf(error) })

@@ -29,10 +29,18 @@ const FIRST_TIMEOUT_MS = 5_000
 const TIMEOUT_CAP_MS = 30_000
 const ROUND_TRIPS = 3
 
+/** Sent so often without an answer, a batch no longer takes another's place in the window: one must not stop all. */
+const STUCK_TRIES = 2
+
 type Entry = { batch: OutgoingBatch; sentMs: number; dueMs: number; tries: number }
 
-/** `clockMs`: monotonic. `maxWindow`: batches, at least 1. */
-export function createFlight(options: { maxWindow: number; clockMs: () => number; random: () => number }): Flight {
+/** `clockMs`: monotonic. `maxWindow`: batches, at least 1. `inOrder`: none is sent past one that has no answer. */
+export function createFlight(options: {
+  maxWindow: number
+  inOrder: boolean
+  clockMs: () => number
+  random: () => number
+}): Flight {
   const entries = new Map<string, Entry>()
   let window = options.maxWindow
   let newestId = 0
@@ -54,7 +62,11 @@ export function createFlight(options: { maxWindow: number; clockMs: () => number
   }
 
   return {
-    room: () => Math.max(0, Math.floor(window) - entries.size),
+    room() {
+      if (options.inOrder) return Math.max(0, Math.floor(window) - entries.size)
+      const stuck = [...entries.values()].filter(({ tries }) => tries >= STUCK_TRIES).length
+      return Math.max(0, Math.min(Math.floor(window) - (entries.size - stuck), options.maxWindow * 2 - entries.size))
+    },
     newestId: () => newestId,
     sent(batch) {
       const nowMs = options.clockMs()
@@ -75,7 +87,7 @@ export function createFlight(options: { maxWindow: number; clockMs: () => number
     takeLate() {
       const nowMs = options.clockMs()
       const late = [...entries.values()].filter((entry) => entry.dueMs <= nowMs)
-      if (late.length > 0) window = Math.max(1, window / 2)
+      if (late.some(({ tries }) => tries === 0)) window = Math.max(1, window / 2)
       return late.map(again)
     },
     takeAll: () => [...entries.values()].map(again),

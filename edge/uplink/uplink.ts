@@ -68,8 +68,8 @@ export function startUplink(options: {
   const { buffer, gateway, log, clockMs } = options
   const random = options.random ?? Math.random
   const flights = {
-    readings: createFlight({ maxWindow: WINDOWS.readings, clockMs, random }),
-    maintenance: createFlight({ maxWindow: WINDOWS.maintenance, clockMs, random })
+    readings: createFlight({ maxWindow: WINDOWS.readings, inOrder: false, clockMs, random }),
+    maintenance: createFlight({ maxWindow: WINDOWS.maintenance, inOrder: true, clockMs, random })
   }
   const filling: Record<Lane, boolean> = { readings: false, maintenance: false }
   let state: ConnectionState = { phase: 'connecting' }

@@ -2,9 +2,9 @@ import t from 'tap'
 import type { OutgoingBatch } from '../../edge/buffer/outbox.ts'
 import { createFlight } from '../../edge/uplink/flight.ts'
 
-function start(maxWindow = 8, random = 1) {
+function start(maxWindow = 8, random = 1, inOrder = false) {
   const clock = { nowMs: 0 }
-  return { clock, flight: createFlight({ maxWindow, clockMs: () => clock.nowMs, random: () => random }) }
+  return { clock, flight: createFlight({ maxWindow, inOrder, clockMs: () => clock.nowMs, random: () => random }) }
 }
 
 function batch(id: number): OutgoingBatch {
@@ -93,4 +93,19 @@ t.test('after a reconnect all in flight are sent again, oldest first', async (t)
   flight.clear()
   t.same(flight.takeAll(), [])
   t.equal(flight.newestId(), 0)
+})
+
+t.test('a batch that never gets an answer takes no other’s place, except where order counts', async (t) => {
+  for (const inOrder of [false, true]) {
+    const { clock, flight } = start(2, 1, inOrder)
+    flight.sent(batch(1))
+    for (; clock.nowMs < 3_600_000; clock.nowMs += 1_000) flight.takeLate()
+    t.equal(flight.room() > 0, !inOrder)
+  }
+  const { clock, flight } = start(2)
+  for (let id = 1; flight.room() > 0 && id < 100; id++) {
+    flight.sent(batch(id))
+    for (let tick = 0; tick < 100; tick++, clock.nowMs += 1_000) flight.takeLate()
+  }
+  t.equal(flight.inFlight(), 4, 'but even then not without limit')
 })

@@ -76,7 +76,7 @@ function group(rows: Row[], rest: Partial<Omit<Group, 'readings'>> = {}): Group 
       value
     })
   }
-  return { readings: builder.finish(), rejects: [], events: [], filtered: 0, packets: [], ...rest }
+  return { readings: builder.finish(), rejects: [], events: [], filtered: 0, stampedUs: 0, packets: [], ...rest }
 }
 
 function manyRows(count: number, from = 0): Row[] {
@@ -515,4 +515,64 @@ t.test('a file of another program, a newer format and a cut file are told apart'
   other.close()
   const options = { ...startStore(t).options, path }
   t.throws(() => openStore(options, () => 0), { code: 'buffer_foreign', message: /another program/ })
+})
+
+t.test('events are sealed though nothing can be sent: they never wait behind readings', async (t) => {
+  const context = startStore(t)
+  context.store.commit([group(manyRows(3), { events: [event('e1')] })], false)
+  t.match(context.store.pending('maintenance', 0, 9), [{ batch: 1 }])
+})
+
+t.test('a damaged batch doesn’t stop a new epoch: it stays, counted as pending and damaged', async (t) => {
+  const context = startStore(t)
+  const noisy: Row[] = manyRows(15_000).map(([sensor, timestampUs]) => [sensor, timestampUs, Math.random()])
+  context.store.commit([group(noisy)], false)
+  const batches = sealAll(context)
+  const old = context.store.figures().epoch
+  context.close()
+  damage(context.options.path, batches[0])
+  context.reopen()
+  const epoch = context.store.beginEpoch()
+  finishCarrying(context.store)
+  t.same(
+    context.store.pending('readings', 0, 9).map((batch) => [batch.epoch, batch.batch, batch.firstSeq]),
+    [
+      [epoch, 1, 5_001],
+      [epoch, 2, 10_001]
+    ]
+  )
+  t.ok(context.store.figures().damaged > 0)
+  t.match(sumsOf(context.store, 'readings', old), { accepted: 5_000, pending: 5_000 })
+  balances(t, context.store)
+  context.reopen()
+  t.same(context.store.pending('readings', 0, 9).length, 2)
+  balances(t, context.store)
+})
+
+t.test('the highest arrival stamp outlives restarts and epochs', async (t) => {
+  const context = startStore(t)
+  context.store.commit([group(manyRows(2), { stampedUs: 77 }), group(manyRows(1, 9))], false)
+  context.reopen()
+  t.equal(context.store.lastStampUs, 77)
+  context.store.beginEpoch()
+  context.reopen()
+  t.equal(context.store.lastStampUs, 77)
+})
+
+t.test('a volume without room is told as a full buffer by whatever needs room, and nothing is lost', async (t) => {
+  const context = startStore(t)
+  const many = Array.from({ length: 40 }, (_unused, index) => noise(`r${index}`))
+  context.store.commit([group([], { rejects: many })], false)
+  context.store.commit([group([], { rejects: [noise('last')] })], false)
+  context.close()
+  // The file may not grow by a page: what SQLite says is what it says of a full volume.
+  const store = openStore({ ...context.options, maxBytes: 2 ** 20 }, () => context.clock.nowMs)
+  context.clock.nowMs += 60_000
+  finishCarrying(store)
+  t.throws(() => store.seal(true), { code: 'buffer_full' })
+  t.throws(() => store.commit([group(manyRows(1_000))], true), { code: 'buffer_full' })
+  t.equal(store.figures().pendingRecords, 41)
+  store.close()
+  context.reopen()
+  balances(t, context.store)
 })
