@@ -558,21 +558,3 @@ t.test('the highest arrival stamp outlives restarts and epochs', async (t) => {
   context.reopen()
   t.equal(context.store.lastStampUs, 77)
 })
-
-t.test('a volume without room is told as a full buffer by whatever needs room, and nothing is lost', async (t) => {
-  const context = startStore(t)
-  const many = Array.from({ length: 40 }, (_unused, index) => noise(`r${index}`))
-  context.store.commit([group([], { rejects: many })], false)
-  context.store.commit([group([], { rejects: [noise('last')] })], false)
-  context.close()
-  // The file may not grow by a page: what SQLite says is what it says of a full volume.
-  const store = openStore({ ...context.options, maxBytes: 2 ** 20 }, () => context.clock.nowMs)
-  context.clock.nowMs += 60_000
-  finishCarrying(store)
-  t.throws(() => store.seal(true), { code: 'buffer_full' })
-  t.throws(() => store.commit([group(manyRows(1_000))], true), { code: 'buffer_full' })
-  t.equal(store.figures().pendingRecords, 41)
-  store.close()
-  context.reopen()
-  balances(t, context.store)
-})
