@@ -13,7 +13,7 @@ const MAX_WAIT_MS = 5_000
 const TICK_MS = 250
 
 export type Gate<Client extends object> = {
-  /** The connection that takes the batches came or went; with it goes all that it had not answered. */
+  /** The connection that takes the batches came or went; with it goes all that it had not answered and all on its way to it. */
   setReceiver(client: Client | null): void
   isReceiver(client: Client): boolean
   /** `done(true)`: go on; `done(false)`: throw it away. The payload is known by its identity afterwards. */
@@ -37,6 +37,8 @@ type Waiting<Client> = { client: Client; payload: Uint8Array; sinceMs: number; d
 export function createGate<Client extends object>(options: GateLimits & { clockMs: () => number }): Gate<Client> {
   const { maxBatches, maxBytes, maxWaitingBytes, clockMs } = options
   const passing = new Map<Uint8Array, Client>()
+  /** Admitted for a receiver that is gone: may still be written to the next one, or to none. */
+  const stray = new WeakSet<Uint8Array>()
   let sentBytes: number[] = []
   let bytes = 0
   let waiting: Waiting<Client>[] = []
@@ -85,8 +87,10 @@ export function createGate<Client extends object>(options: GateLimits & { clockM
 
   return {
     setReceiver(client) {
-      for (const sent of sentBytes) bytes -= sent
+      for (const payload of passing.keys()) stray.add(payload)
+      passing.clear()
       sentBytes = []
+      bytes = 0
       receiver = client
       if (client !== null) passWaiting()
     },
@@ -98,7 +102,9 @@ export function createGate<Client extends object>(options: GateLimits & { clockM
       waitingBytes += payload.length
     },
     sent(payload) {
-      if (passing.delete(payload)) sentBytes.push(payload.length)
+      if (stray.delete(payload)) bytes += payload.length
+      else if (!passing.delete(payload)) return
+      sentBytes.push(payload.length)
     },
     answered() {
       bytes -= sentBytes.shift() ?? 0

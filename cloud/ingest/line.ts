@@ -56,6 +56,7 @@ type Item = {
   arrived: Arrived
   resolve(outcome: Outcome): void
   reject(error: Error): void
+  /** On the monotonic clock. */
   notBeforeMs: number
   suspicion: Suspicion
   /** The COMMIT of an earlier try may have been done. */
@@ -74,11 +75,13 @@ export function createLine(options: {
   retentionDays: number
   retry: Retry
   now: () => number
+  /** Monotonic, so that a step of the wall clock doesn't lengthen a wait. */
+  clockMs?: () => number
   log: Log
   /** After the COMMIT and the answers. */
   onCommitted(transaction: Transaction, prepared: Prepared): void
 }): Line {
-  const { database, log, now } = options
+  const { database, log, now, clockMs = () => performance.now() } = options
   const closing = new AbortController()
   const backoff = createBackoff(options.retry)
   let queue: Item[] = []
@@ -93,7 +96,7 @@ export function createLine(options: {
 
   /** Takes the next batches that may be tried from the queue; none when there are none. */
   function nextItems(): Item[] {
-    const nowMs = now()
+    const nowMs = clockMs()
     const items: Item[] = []
     let records = 0
     let contentBytes = 0
@@ -237,7 +240,7 @@ export function createLine(options: {
     for (const item of items) {
       suspect(item.suspicion, error, successes)
       const waitMs = options.retry.baseMs * 2 ** Math.min(item.suspicion.tries - 1, 20)
-      item.notBeforeMs = now() + Math.min(options.retry.capMs, waitMs)
+      item.notBeforeMs = clockMs() + Math.min(options.retry.capMs, waitMs)
       failed.set(identityOf(item.arrived), item)
     }
     queue = [...queue, ...items]
@@ -283,7 +286,7 @@ export function createLine(options: {
   }
 
   function untilReadyMs(): number {
-    return Math.max(1, Math.min(...queue.map((item) => item.notBeforeMs)) - now())
+    return Math.max(1, Math.min(...queue.map((item) => item.notBeforeMs)) - clockMs())
   }
 
   function idle(): Promise<void> {

@@ -1,5 +1,6 @@
-// The partitions that a batch touches exist before its COPY, on the engines that have range partitions. The weeks known to
-// exist are remembered; one that was dropped meanwhile shows as a missing partition, upon which all is asked for again.
+// The partitions that a batch touches exist before its COPY, on the engines that have range partitions; so does the one for
+// now, where the probe of a failed COPY stands (salvage.ts). It can't be made then: the transaction's own lock on the table
+// would be in the way. The weeks known to exist are remembered; one that was dropped meanwhile shows as a missing partition, upon which all is asked for again.
 import type { Database } from '../database.ts'
 import type { Engine } from '../engine.ts'
 import { sqlstateOf } from '../sqlstate.ts'
@@ -11,18 +12,21 @@ const WEEK_US = 7 * 86_400_000_000
 const MAX_WEEKS = 52
 
 export type Partitions = {
-  /** Makes what is missing for the rows of `order`, which stand in order of time, in a transaction of its own. */
+  /** Makes what is missing for now and for the rows of `order`, which stand in order of time, in a transaction of its own. */
   ensure(rows: Rows, order: Uint32Array): Promise<void>
   forget(): void
 }
 
-export function createPartitions(options: { database: Database; engine: Engine }): Partitions {
+export function createPartitions(options: { database: Database; engine: Engine; now: () => number }): Partitions {
   const { database, engine } = options
   const known = new Set<number>()
   if (engine.kind === 'timescale') return { ensure: async () => undefined, forget: () => undefined }
   return {
     async ensure({ timestampUs }, order) {
+      if (order.length === 0) return
       const missing = new Set<number>()
+      const thisWeek = Math.floor((options.now() * 1_000) / WEEK_US)
+      if (!known.has(thisWeek)) missing.add(thisWeek)
       let index = 0
       while (index < order.length) {
         const week = Math.floor((timestampUs[order[index] ?? 0] ?? 0) / WEEK_US)

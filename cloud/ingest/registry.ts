@@ -28,7 +28,13 @@ export type Registry = {
   learn(seen: Seen): void
 }
 
-export function createRegistry(options: { now: () => number; ttlMs?: number }): Registry {
+export function createRegistry(options: {
+  now: () => number
+  /** Monotonic, so that a step of the wall clock doesn't lengthen a belief. */
+  clockMs?: () => number
+  ttlMs?: number
+}): Registry {
+  const clockMs = options.clockMs ?? (() => performance.now())
   const ttlMs = options.ttlMs ?? OWNER_TTL_MS
   const remembered = new Map<string, Owner & { untilMs: number }>()
 
@@ -74,7 +80,7 @@ export function createRegistry(options: { now: () => number; ttlMs?: number }): 
 
   return {
     async settle(client, sensors, stubborn) {
-      const nowMs = options.now()
+      const nowMs = clockMs()
       const asked: RowSensor[] = []
       const seen: Seen = new Map()
       for (const sensor of sensors) {
@@ -115,7 +121,7 @@ export function createRegistry(options: { now: () => number; ttlMs?: number }): 
     },
     learn(seen) {
       if (remembered.size + seen.size > MAX_REMEMBERED) remembered.clear()
-      const untilMs = options.now() + ttlMs
+      const untilMs = clockMs() + ttlMs
       for (const [id, owner] of seen) remembered.set(id, { ...owner, untilMs })
     }
   }

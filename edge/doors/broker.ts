@@ -4,11 +4,11 @@
 //   stands in `authorizePublish`, the only place before it.
 // - QoS 2: PUBREC when the records and the packet id are on the disk, in one transaction; PUBCOMP when the id is forgotten.
 // - What can't be stored isn't acknowledged: the connection is closed, and the client sends again.
+// - What is kept for subscribers is bounded (broker-memory.ts).
 import { createServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
 import { Aedes } from 'aedes'
 import type { Client, PublishPacket } from 'aedes'
-import AsyncPersistence from 'aedes-persistence/asyncPersistence.js'
 import { AppError, codeOf, messageOf } from '../../shared/errors.ts'
 import type { Log } from '../../shared/log.ts'
 import { guardSocket } from '../../shared/mqtt/guard.ts'
@@ -18,6 +18,7 @@ import type { DoorState } from '../../shared/status.ts'
 import type { Intake } from '../intake.ts'
 import { messageDigest } from '../packets.ts'
 import type { Packets } from '../packets.ts'
+import { createPersistence, keyOf } from './broker-memory.ts'
 import { createPressure } from './pressure.ts'
 import type { Pressure } from './pressure.ts'
 
@@ -54,7 +55,7 @@ export async function openBrokerDoor(options: {
   let refusedConnections = 0
 
   const broker = new Aedes({
-    persistence: createPersistence(packets),
+    persistence: createPersistence({ packets, log }),
     drainTimeout: DRAIN_TIMEOUT_MS,
     maxClientsIdLength: MAX_CLIENT_ID_LENGTH,
     authorizePublish,
@@ -149,34 +150,6 @@ export async function openBrokerDoor(options: {
       await closed
     }
   }
-}
-
-type SessionClient = Pick<Client, 'id'>
-type SessionPacket = { cmd?: string; messageId?: number }
-
-function keyOf(client: SessionClient): string {
-  return `broker/${client.id}`
-}
-
-/** aedes' memory persistence, with QoS 2 packet ids that are forgotten on the disk before PUBCOMP. */
-function createPersistence(packets: Packets): AsyncPersistence {
-  class Persistence extends AsyncPersistence {
-    override async incomingGetPacket(client: SessionClient, packet: SessionPacket): Promise<SessionPacket> {
-      const key = { client: keyOf(client), packet: packet.messageId ?? 0 }
-      // A PUBREL for a packet of before a restart: only the buffer knows it.
-      if (packet.cmd !== 'publish' && packets.has(key)) return packet
-      return super.incomingGetPacket(client, packet)
-    }
-    override async incomingDelPacket(client: SessionClient, packet: SessionPacket): Promise<void> {
-      await packets.release({ client: keyOf(client), packet: packet.messageId ?? 0 })
-      await super.incomingDelPacket(client, packet)
-    }
-    override async cleanIncoming(client: SessionClient): Promise<void> {
-      await packets.forget(keyOf(client))
-      await super.cleanIncoming(client)
-    }
-  }
-  return new Persistence()
 }
 
 function listen(server: Server, host: string, port: number): Promise<number> {

@@ -3,7 +3,7 @@ import { connect, createServer } from 'node:net'
 import t from 'tap'
 import { BASE_US, createChain, ramp } from '../helpers/batches.ts'
 import { listen } from '../helpers/aedes-broker.ts'
-import { openIngest, openSession, unbalanced, writeAll } from '../helpers/ingest.ts'
+import { NOW_MS, openIngest, openSession, unbalanced, writeAll } from '../helpers/ingest.ts'
 import type { IngestBench } from '../helpers/ingest.ts'
 import { waitFor } from '../helpers/wait-for.ts'
 
@@ -99,6 +99,51 @@ t.test('a constraint that refuses ordinary readings, but not all of these, is no
   t.same(await bench.writer().write([batch.arrived]), [{ ...committed, stored: 79, deadLetters: 21 }])
   t.same(await bench.sql('SELECT count(*), min(value) FROM sensor_readings'), [{ count: 79, min: 5.25 }])
   t.same(await unbalanced(bench), [])
+})
+
+t.test('a row that is refused keeps no old data from the table where the partition for now is missing', async (t) => {
+  const bench = await openIngest(t)
+  if (bench.engine.kind === 'timescale') return t.pass('hypertables make their chunks themselves')
+  const partitions = await bench.sql<{ name: string }>(
+    `SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = 'sensor_readings'::regclass`
+  )
+  for (const { name } of partitions) await bench.sql(`DROP TABLE ${name}`)
+  await bench.sql('ALTER TABLE sensor_readings ADD CONSTRAINT cold CHECK (value <> 7)')
+  const readings = [1, 2, 7, 4].map((value, index) => ({
+    sensor: 's',
+    timestampUs: BASE_US - 60 * 86_400_000_000 + index,
+    value
+  }))
+  const writer = bench.writer()
+  const outcomes = writer.write([createChain('g').readings(readings).arrived])
+  await waitFor('the batch to be stored or held', () => writer.state().transactions === 1 || writer.state().held)
+  t.equal(writer.state().held, null)
+  t.same(await outcomes, [{ ...committed, stored: 3, deadLetters: 1 }])
+})
+
+t.test('a wall clock that is set back lengthens no wait', async (t) => {
+  const bench = await openIngest(t)
+  let nowMs = NOW_MS
+  const writer = bench.writer({ now: () => nowMs, ownerTtlMs: 20 })
+  const [own, other] = [createChain('own'), createChain('other')]
+  const reading = (offsetUs: number) => [{ sensor: 's', timestampUs: BASE_US + offsetUs, value: 1 }]
+  await writer.write([own.readings(reading(0)).arrived])
+  t.match(await writer.write([other.readings(reading(1)).arrived]), [{ stored: 0, deadLetters: 1 }])
+  await bench.sql('UPDATE sensors SET shared = true')
+  nowMs -= 3_600_000
+  let offsetUs = 2
+  await waitFor('the owner to be asked for again', async () => {
+    const [outcome] = await writer.write([other.readings(reading(offsetUs++)).arrived])
+    return outcome?.stored === 1
+  })
+  nowMs += 3_600_000
+  await bench.sql('ALTER TABLE sensor_readings ADD CONSTRAINT never CHECK (quality < 0) NOT VALID')
+  const outcomes = writer.write([own.readings(reading(-1)).arrived])
+  await waitFor('the writer to hold', () => writer.state().held)
+  nowMs -= 3_600_000
+  await bench.sql('ALTER TABLE sensor_readings DROP CONSTRAINT never')
+  await waitFor('the batch to be stored', () => writer.state().waiting === 0)
+  t.match(await outcomes, [{ stored: 1 }])
 })
 
 t.test('a revoked right holds, and all is stored when it is granted again', async (t) => {
