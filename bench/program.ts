@@ -1,16 +1,21 @@
 // Programs of the checkout that a bench starts: load generators and peers, which tell their findings as lines of JSON, and
 // the product's own processes.
 import { spawn } from 'node:child_process'
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, openSync, readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { basename, join } from 'node:path'
-import type { z } from 'zod'
+import { z } from 'zod'
 import type { Context } from './bench.ts'
-import flagsByFile from '../scripts/node-flags.json' with { type: 'json' }
 import { CHECKOUT, startProgram, watchProgram } from './faults/program.ts'
 import type { Program } from './faults/program.ts'
 
-const nodeFlags = new Map<string, string[]>(Object.entries(flagsByFile))
+const nodeFlags = new Map(
+  Object.entries(
+    z
+      .record(z.string(), z.array(z.string()))
+      .parse(JSON.parse(readFileSync(join(CHECKOUT, 'scripts', 'node-flags.json'), 'utf8')))
+  )
+)
 /** As scripts/run.mjs has it. */
 const COMPILE_CACHE = join(CHECKOUT, 'node_modules', '.cache', 'millrace')
 
