@@ -1,7 +1,8 @@
 // Where both doors lead: a message is decoded, its records join the group that is being collected, and its publisher is
 // answered when the group is on the disk.
 //
-// A group ends with the commit window, or early when it is full; with a window of 0 at the end of the event loop's turn. While
+// A group ends with the commit window, or early when it is full, or with a quarter of that when the buffer is idle; with a window of 0 at the end of
+// the event loop's turn. While
 // the buffer is behind by `MAX_HELD_*`, the doors are asked to wait (`isSaturated`); QoS 0 messages, which have no
 // acknowledgement to withhold, are then left out and counted.
 import type { Decoded, Message } from './decode/decode.ts'
@@ -52,6 +53,9 @@ export type Intake = {
 /** A group is full with this many records or bytes of payload. */
 const FULL_RECORDS = 256
 const FULL_BYTES = 256 * 1_024
+
+/** While the buffer has nothing to do, so many don't wait for more: under load the next group grows while this one is written. */
+const EARLY_RECORDS = 64
 
 /** What may be taken and not yet be on the disk. */
 const MAX_HELD_MESSAGES = 20_000
@@ -142,6 +146,7 @@ export function createIntake(options: {
       appending -= 1
       release(dones.length, bytes)
       for (const done of dones) done(error)
+      if (appending === 0 && collecting.records >= EARLY_RECORDS) flush()
       if (appending === 0) idle?.()
     }
     options.buffer.append({ ...group, readings: builder.finish() }).then(
@@ -152,7 +157,8 @@ export function createIntake(options: {
   }
 
   function schedule(): void {
-    if (collecting.records >= FULL_RECORDS || collecting.bytes >= FULL_BYTES) return flush()
+    const enough = appending === 0 ? EARLY_RECORDS : FULL_RECORDS
+    if (collecting.records >= enough || collecting.bytes >= FULL_BYTES) return flush()
     if (cancelTimer !== null) return
     if (options.commitWindowMs > 0) {
       const timer = setTimeout(flush, options.commitWindowMs)
